@@ -1,0 +1,1 @@
+"""paredown: the smallest model that still meets the accuracy you need."""

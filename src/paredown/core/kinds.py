@@ -1,0 +1,87 @@
+"""The closed set of kinds a part can be, each with one verb.
+
+Tensors and modules are `Any` here: the core knows no torch.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from paredown.core.artifact import Artifact
+from paredown.core.cost import Estimate
+from paredown.core.work import Work
+
+
+@runtime_checkable
+class Step(Protocol):
+    """Turns a network into another: `apply(net, work) -> net`. Its input is left as it was."""
+
+    def apply(self, net: Any, work: Work) -> Any: ...
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Returns a scalar from the student's scores, the targets and the teacher's scores (or None)."""
+
+    def of(self, student: Any, target: Any, teacher: Any) -> Any: ...
+
+
+@runtime_checkable
+class Score(Protocol):
+    """Returns a 1-D importance, one value for each channel of a group; the lowest are removed first."""
+
+    def importance(self, net: Any, group: Any, work: Work) -> Any: ...
+
+
+@runtime_checkable
+class Grid(Protocol):
+    """Fits a set of allowed values to a weight: `fit(weight) -> slot` that holds integer codes."""
+
+    def fit(self, weight: Any) -> Any: ...
+
+
+@runtime_checkable
+class Habit(Protocol):
+    """Something done during training: `start(net) -> state`, then after each optimiser step `step(net, state, t)`.
+
+    `t` runs from 0 to 1 over the training. The state is a dict of tensors and numbers, so that it can be resumed.
+    """
+
+    def start(self, net: Any) -> dict: ...
+    def step(self, net: Any, state: dict, t: float) -> dict: ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Turns an integer array into bytes and back: `decode(encode(a), a.size) == a.ravel()`."""
+
+    def encode(self, array: Any) -> bytes: ...
+    def decode(self, data: bytes, size: int) -> Any: ...
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """Proposes candidates from a space and learns from their results."""
+
+    def ask(self) -> Any: ...
+    def tell(self, proposal: Any, result: Any) -> None: ...
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """Models a cost of a network: `of(net) -> Estimate`."""
+
+    def of(self, net: Any) -> Estimate: ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Writes a network for a runtime: `write(net, folder) -> Artifact`, and runs such a file: `load(path) -> predict`."""
+
+    def write(self, net: Any, folder: Path) -> Artifact: ...
+    def load(self, path: Path) -> Any: ...
+
+
+KINDS: dict[str, type] = {
+    "step": Step, "loss": Loss, "score": Score, "grid": Grid, "habit": Habit,
+    "codec": Codec, "searcher": Searcher, "estimator": Estimator, "backend": Backend,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Files for runtimes. Reading and running them needs no torch."""

@@ -1,0 +1,132 @@
+"""From any torch module to a Net, through torch.export, verified on the example."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paredown.core.errors import BadInput
+from paredown.graph.net import Net
+from paredown.graph.ops import OPS
+from paredown.graph.slots import Fixed, Free
+from paredown.graph.spec import Node, Slot, Spec, Value, mapped
+
+_SYMBOLIC = {"mul", "add", "sub", "floordiv"}
+
+
+def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Net:
+    """Return `model` as a Net that computes the same on `example_inputs`. The model itself is left as it was.
+
+    example_inputs: one tensor, or a tuple of them, batch first; the batch size stays free where the model allows it.
+    Raises BadInput when the model cannot be traced, uses an operator outside the table, or the copy disagrees.
+    """
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    if isinstance(model, Net):
+        return model.copy()
+    training = model.training
+    try:
+        exported = _export(model.eval(), inputs)
+        net = _translate(exported, inputs)
+        _verify(net, model, inputs)
+    finally:
+        model.train(training)
+    return net
+
+
+def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    batched = tuple(torch.cat([x, x])[: max(2, len(x))] for x in inputs)
+    free = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+    failure: Exception | None = None
+    for example, shapes in ((batched, free), (inputs, None)):
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                return torch.export.export(model, example, dynamic_shapes=shapes)
+        # torch.export raises many unrelated classes for a model it cannot follow; all mean the same to the user.
+        except Exception as error:  # noqa: BLE001
+            failure = failure or error
+    line = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
+    raise BadInput(f"model {type(model).__name__} cannot be traced by torch.export: {line}")
+
+
+def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...]) -> Net:
+    signature = exported.graph_signature
+    stored = {**exported.state_dict, **exported.constants}
+    targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    targets.update(signature.inputs_to_lifted_tensor_constants)
+    slots: dict[str, nn.Module] = {}
+    owners: dict[tuple[int, tuple[int, ...]], str] = {}
+    refs: dict[str, Any] = {}
+    nodes: list[Node] = []
+    users = list(signature.user_inputs)
+    output: Any = None
+    for node in exported.graph.nodes:
+        if node.op == "placeholder" and node.name in targets:
+            tensor = stored[targets[node.name]]
+            name = owners.setdefault((tensor.data_ptr() or id(tensor), tuple(tensor.shape)), targets[node.name])
+            trainable = isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
+            slots.setdefault(name, Free(tensor) if trainable else Fixed(tensor))
+            refs[node.name] = Slot(name)
+        elif node.op == "placeholder":
+            refs[node.name] = Value(node.name)
+        elif node.op == "output":
+            output = torch.utils._pytree.tree_unflatten(list(_resolved(node.args[0], refs)), exported.call_spec.out_spec)
+        elif node.users or node.op != "call_function":
+            nodes.append(_node(node, refs))
+            refs[node.name] = Value(node.name)
+    named = tuple((name, tuple(x.shape[1:])) for name, x in zip(users, inputs, strict=True))
+    spec = Spec(named, _live(nodes, output), output)
+    return Net(spec, {name: slot for name, slot in slots.items() if name in spec.slot_users()})
+
+
+def _live(nodes: list[Node], output: Any) -> tuple[Node, ...]:
+    """Return the nodes that the output depends on, in order."""
+    from paredown.graph.spec import references
+
+    needed = set(references(output))
+    kept = []
+    for node in reversed(nodes):
+        if Value(node.name) in needed:
+            needed.update(node.values())
+            kept.append(node)
+    return tuple(reversed(kept))
+
+
+def _node(node: Any, refs: dict[str, Any]) -> Node:
+    target = node.target
+    name = getattr(target, "__name__", str(target))
+    if not isinstance(target, torch._ops.OpOverload):
+        if name == "getitem":
+            return Node(node.name, "getitem", {"self": refs[node.args[0].name], "index": node.args[1]})
+        raise BadInput(f"the model computes {name} on tensor sizes at {node.name}; write the size as a number")
+    base, _, overload = str(target).removeprefix("aten.").partition(".")
+    base = base.removesuffix("_") if f"{base.removesuffix('_')}" != base and not base.startswith("_") else base
+    op = base if overload == "default" else f"{base}.{overload}"
+    if op not in OPS:
+        raise BadInput(f"operator {op!r} at {node.name} is not among the {len(OPS)} that paredown knows; rewrite the layer that uses it")
+    given = dict(zip(OPS[op].names, node.args, strict=False)) | dict(node.kwargs)
+    args = {k: _resolved(v, refs) for k, v in given.items()}
+    return Node(node.name, op, {k: v for k, v in args.items() if k not in OPS[op].defaults or v != OPS[op].defaults[k]})
+
+
+def _resolved(tree: Any, refs: dict[str, Any]) -> Any:
+    def leaf(x: Any) -> Any:
+        if isinstance(x, torch.fx.Node):
+            return refs[x.name]
+        if isinstance(x, torch.dtype | torch.memory_format | torch.layout | torch.device):
+            return str(x)
+        return x
+
+    listed = list(tree) if isinstance(tree, torch.fx.immutable_collections.immutable_list) else tree
+    return mapped(listed, leaf)
+
+
+@torch.no_grad()
+def _verify(net: Net, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    wanted = torch.utils._pytree.tree_leaves(model(*inputs))
+    got = torch.utils._pytree.tree_leaves(net.eval()(*inputs))
+    net.train()
+    for a, b in zip(wanted, got, strict=True):
+        if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise BadInput(f"the traced copy of {type(model).__name__} does not compute the same as the model; is its forward random?")

@@ -1,0 +1,162 @@
+"""Slots: what a network stores. Each is a small module whose call returns the tensor that the network computes with.
+
+A fact about a weight (its mask, its codes, its codebook) lives in its slot, so `deepcopy` and `state_dict` keep it.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from paredown.core.errors import BadInput
+
+
+class Free(nn.Module):
+    """A trainable float tensor."""
+
+    form: ClassVar[str] = ""
+    bits = 32
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = nn.Parameter(value.detach().clone())
+
+    def forward(self) -> Tensor:
+        return self.value
+
+    def meta(self) -> dict[str, Any]:
+        """Return what is needed to rebuild an empty slot of this shape."""
+        return {"slot": "free", "shape": list(self.value.shape)}
+
+    @classmethod
+    def empty(cls, meta: dict[str, Any]) -> "Free":
+        """Return a slot of the described shape, to be filled by `load_state_dict`."""
+        return cls(torch.zeros(meta["shape"]))
+
+
+class Fixed(nn.Module):
+    """A float or integer tensor that is not trained: running statistics, constants."""
+
+    form: ClassVar[str] = ""
+    bits = 32
+    value: Tensor
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value", value.detach().clone())
+
+    def forward(self) -> Tensor:
+        return self.value
+
+    def meta(self) -> dict[str, Any]:
+        """Return what is needed to rebuild an empty slot of this shape."""
+        return {"slot": "fixed", "shape": list(self.value.shape), "dtype": str(self.value.dtype)}
+
+    @classmethod
+    def empty(cls, meta: dict[str, Any]) -> "Fixed":
+        """Return a slot of the described shape, to be filled by `load_state_dict`."""
+        return cls(torch.zeros(meta["shape"], dtype=_dtype(meta["dtype"])))
+
+
+class Masked(nn.Module):
+    """A trainable tensor, some of whose entries are held at zero."""
+
+    form: ClassVar[str] = "masked"
+    bits = 32
+    mask: Tensor
+
+    def __init__(self, value: Tensor, mask: Tensor) -> None:
+        super().__init__()
+        self.value = nn.Parameter(value.detach().clone())
+        self.register_buffer("mask", mask.detach().bool().clone())
+
+    def forward(self) -> Tensor:
+        return self.value * self.mask
+
+    def meta(self) -> dict[str, Any]:
+        """Return what is needed to rebuild an empty slot of this shape."""
+        return {"slot": "masked", "shape": list(self.value.shape)}
+
+    @classmethod
+    def empty(cls, meta: dict[str, Any]) -> "Masked":
+        """Return a slot of the described shape, to be filled by `load_state_dict`."""
+        zeros = torch.zeros(meta["shape"])
+        return cls(zeros, zeros)
+
+
+class Grid(nn.Module):
+    """Integer codes times a step: `codes * step`. `step` is a scalar or broadcasts over the output channels."""
+
+    form: ClassVar[str] = "quantized"
+    codes: Tensor
+    step: Tensor
+
+    def __init__(self, codes: Tensor, step: Tensor, bits: int) -> None:
+        super().__init__()
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        if codes.numel() and not low <= int(codes.min()) <= int(codes.max()) <= high:
+            raise BadInput(f"codes from {int(codes.min())} to {int(codes.max())} do not fit {bits} bits ({low} to {high})")
+        self.bits = bits
+        self.register_buffer("codes", codes.to(torch.int8 if bits <= 8 else torch.int16))
+        self.register_buffer("step", step.detach().float().clone())
+
+    def forward(self) -> Tensor:
+        return self.codes * self.step
+
+    def meta(self) -> dict[str, Any]:
+        """Return what is needed to rebuild an empty slot of this shape."""
+        return {"slot": "grid", "shape": list(self.codes.shape), "step": list(self.step.shape), "bits": self.bits}
+
+    @classmethod
+    def empty(cls, meta: dict[str, Any]) -> "Grid":
+        """Return a slot of the described shape, to be filled by `load_state_dict`."""
+        return cls(torch.zeros(meta["shape"], dtype=torch.int16), torch.zeros(meta["step"]), meta["bits"])
+
+
+class Codebook(nn.Module):
+    """Indices into a table of shared values: `centroids[codes]`."""
+
+    form: ClassVar[str] = "shared"
+    codes: Tensor
+
+    def __init__(self, codes: Tensor, centroids: Tensor) -> None:
+        super().__init__()
+        if centroids.numel() > 256:
+            raise BadInput(f"a codebook of {centroids.numel()} values is too large; at most 256")
+        self.bits = max(1, (centroids.numel() - 1).bit_length())
+        self.register_buffer("codes", codes.to(torch.uint8))
+        self.centroids = nn.Parameter(centroids.detach().float().clone())
+
+    def forward(self) -> Tensor:
+        return self.centroids[self.codes.long()]
+
+    def meta(self) -> dict[str, Any]:
+        """Return what is needed to rebuild an empty slot of this shape."""
+        return {"slot": "codebook", "shape": list(self.codes.shape), "size": self.centroids.numel()}
+
+    @classmethod
+    def empty(cls, meta: dict[str, Any]) -> "Codebook":
+        """Return a slot of the described shape, to be filled by `load_state_dict`."""
+        return cls(torch.zeros(meta["shape"], dtype=torch.uint8), torch.zeros(meta["size"]))
+
+
+STORED: dict[str, type[Any]] = {"free": Free, "fixed": Fixed, "masked": Masked, "grid": Grid, "codebook": Codebook}
+"""The slots that can be saved. Methods may define others for training; they must leave one of these behind."""
+
+
+def stored(meta: dict[str, Any]) -> nn.Module:
+    """Return an empty slot as `meta()` described it. Raises BadInput for an unknown one."""
+    kind = meta.get("slot")
+    if kind not in STORED:
+        raise BadInput(f"slot kind {kind!r} is unknown; allowed: {', '.join(STORED)}")
+    try:
+        return STORED[kind].empty(meta)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise BadInput(f"slot description {meta} is malformed: {error}") from error
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, str(name).removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise BadInput(f"tensor type {name!r} is unknown")
+    return dtype

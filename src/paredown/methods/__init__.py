@@ -1,0 +1,1 @@
+"""The methods, one file each. A new file here is found by itself."""

@@ -1,0 +1,1 @@
+"""One layer as a product of smaller ones."""

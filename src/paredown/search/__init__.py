@@ -1,0 +1,1 @@
+"""Searchers, and the engine that runs, stores and resumes."""

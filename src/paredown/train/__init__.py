@@ -1,0 +1,1 @@
+"""The training loop, evaluation, schedules and augmentation, on the device."""

@@ -1,0 +1,1 @@
+"""Small architectures, one file per family; a function's name is the model's id."""
