@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import pkgutil
 import types
+import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,12 +139,18 @@ def build(data: Any) -> Any:
     if unknown := set(data) - fields - {"part"}:
         allowed = ", ".join(sorted(fields)) or "none"
         raise BadInput(f"{found.name} has no field {sorted(map(str, unknown))[0]!r}; its fields: {allowed}")
-    return found.cls(**{key: _value(value) for key, value in data.items() if key != "part"})
+    hints = typing.get_type_hints(found.cls)
+    return found.cls(**{key: _value(value, hints[key]) for key, value in data.items() if key != "part"})
 
 
-def _value(value: Any) -> Any:
+def _value(value: Any, hint: Any = None) -> Any:
     if isinstance(value, dict) and "part" in value:
         return build(value)
+    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
+        known = [f.name for f in dataclasses.fields(hint)]
+        if unknown := set(value) - set(known):
+            raise BadInput(f"{hint.__name__} has no field {sorted(map(str, unknown))[0]!r}; its fields: {', '.join(known)}")  # type: ignore[union-attr]
+        return hint(**value)  # type: ignore[operator]
     return tuple(_value(v) for v in value) if isinstance(value, list | tuple) else value
 
 
@@ -151,4 +158,6 @@ def describe(instance: Any) -> Any:
     """Return a part as JSON: {"part": name, field: value…}; the inverse of `build`."""
     if hasattr(instance, "part_name"):
         return {"part": instance.part_name, **{f.name: describe(getattr(instance, f.name)) for f in dataclasses.fields(instance)}}
+    if dataclasses.is_dataclass(instance) and not isinstance(instance, type):
+        return dataclasses.asdict(instance)
     return [describe(v) for v in instance] if isinstance(instance, tuple | list) else instance

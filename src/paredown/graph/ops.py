@@ -1,7 +1,9 @@
 """The operators a network may be made of: ATen's own names, argument names and defaults.
 
 The table is the allow-list for networks read from files. It needs no torch; a test holds it equal to ATen's schemas
-(except that one-element defaults such as stride=[1] are written out per dimension).
+of torch 2.13. An operator's
+place in the table is its code in packed files: the common ones stand first, and new ones are only ever appended.
+(The test allows that one-element defaults such as stride=[1] are written out per dimension).
 """
 
 import json
@@ -12,35 +14,48 @@ from typing import Any
 from paredown.core.errors import BadInput
 
 _TABLE = """
-conv1d: input weight bias=null stride=[1] padding=[0] dilation=[1] groups=1
-conv1d.padding: input weight bias=null stride=[1] padding="valid" dilation=[1] groups=1
 conv2d: input weight bias=null stride=[1,1] padding=[0,0] dilation=[1,1] groups=1
+relu: self
+linear: input weight bias=null
+max_pool2d: self kernel_size stride=[] padding=[0,0] dilation=[1,1] ceil_mode=false
+flatten.using_ints: self start_dim=0 end_dim=-1
+adaptive_avg_pool2d: self output_size
+add.Tensor: self other alpha=1
+batch_norm: input weight bias running_mean running_var training momentum eps cudnn_enabled
+avg_pool2d: self kernel_size stride=[] padding=[0,0] ceil_mode=false count_include_pad=true divisor_override=null
+fake_quantize_per_tensor_affine: self scale zero_point quant_min quant_max
+hardtanh: self min_val=-1 max_val=1
+mean.dim: self dim keepdim=false dtype=null
+view: self size
+reshape: self shape
+cat: tensors dim=0
+mul.Tensor: self other
+sigmoid: self
+hardswish: self
+conv1d: input weight bias=null stride=[1] padding=[0] dilation=[1] groups=1
+gelu: self approximate="none"
+layer_norm: input normalized_shape weight=null bias=null eps=1e-05 cudnn_enable=true
+matmul: self other
+permute: self dims
+transpose.int: self dim0 dim1
+conv1d.padding: input weight bias=null stride=[1] padding="valid" dilation=[1] groups=1
 conv2d.padding: input weight bias=null stride=[1,1] padding="valid" dilation=[1,1] groups=1
 conv3d: input weight bias=null stride=[1,1,1] padding=[0,0,0] dilation=[1,1,1] groups=1
 conv3d.padding: input weight bias=null stride=[1,1,1] padding="valid" dilation=[1,1,1] groups=1
 conv_transpose1d: input weight bias=null stride=[1] padding=[0] output_padding=[0] groups=1 dilation=[1]
 conv_transpose2d.input: input weight bias=null stride=[1,1] padding=[0,0] output_padding=[0,0] groups=1 dilation=[1,1]
 conv_transpose3d.input: input weight bias=null stride=[1,1,1] padding=[0,0,0] output_padding=[0,0,0] groups=1 dilation=[1,1,1]
-linear: input weight bias=null
-matmul: self other
 bmm: self mat2
 mm: self mat2
 addmm: self mat1 mat2 beta=1 alpha=1
-batch_norm: input weight bias running_mean running_var training momentum eps cudnn_enabled
-layer_norm: input normalized_shape weight=null bias=null eps=1e-05 cudnn_enable=true
 group_norm: input num_groups weight=null bias=null eps=1e-05 cudnn_enabled=true
 instance_norm: input weight bias running_mean running_var use_input_stats momentum eps cudnn_enabled
 rms_norm: input normalized_shape weight=null eps=null
-relu: self
 relu6: self
-hardtanh: self min_val=-1 max_val=1
 clamp: self min=null max=null
 clamp_min: self min
-hardswish: self
 hardsigmoid: self
-sigmoid: self
 silu: self
-gelu: self approximate="none"
 tanh: self
 leaky_relu: self negative_slope=0.01
 elu: self alpha=1 scale=1 input_scale=1
@@ -50,9 +65,7 @@ softplus: self beta=1 threshold=20
 prelu: self weight
 softmax.int: self dim dtype=null
 log_softmax.int: self dim dtype=null
-add.Tensor: self other alpha=1
 sub.Tensor: self other alpha=1
-mul.Tensor: self other
 div.Tensor: self other
 rsub.Scalar: self other alpha=1
 neg: self
@@ -66,27 +79,17 @@ pow.Tensor_Scalar: self exponent
 maximum: self other
 minimum: self other
 mean: self dtype=null
-mean.dim: self dim keepdim=false dtype=null
 amax: self dim=[] keepdim=false
 amin: self dim=[] keepdim=false
 max_pool1d: self kernel_size stride=[] padding=[0] dilation=[1] ceil_mode=false
-max_pool2d: self kernel_size stride=[] padding=[0,0] dilation=[1,1] ceil_mode=false
 max_pool3d: self kernel_size stride=[] padding=[0,0,0] dilation=[1,1,1] ceil_mode=false
 avg_pool1d: self kernel_size stride=[] padding=[0] ceil_mode=false count_include_pad=true
-avg_pool2d: self kernel_size stride=[] padding=[0,0] ceil_mode=false count_include_pad=true divisor_override=null
 avg_pool3d: self kernel_size stride=[] padding=[0,0,0] ceil_mode=false count_include_pad=true divisor_override=null
 adaptive_avg_pool1d: self output_size
-adaptive_avg_pool2d: self output_size
 adaptive_max_pool2d: self output_size
-flatten.using_ints: self start_dim=0 end_dim=-1
-view: self size
-reshape: self shape
-permute: self dims
-transpose.int: self dim0 dim1
 t: self
 contiguous: self memory_format=0
 clone: self memory_format=null
-cat: tensors dim=0
 stack: tensors dim=0
 split.Tensor: self split_size dim=0
 split_with_sizes: self split_sizes dim=0
@@ -114,7 +117,6 @@ roll: self shifts dims=[]
 repeat: self repeats
 embedding: weight indices padding_idx=-1 scale_grad_by_freq=false sparse=false
 scaled_dot_product_attention: query key value attn_mask=null dropout_p=0.0 is_causal=false scale=null enable_gqa=false
-fake_quantize_per_tensor_affine: self scale zero_point quant_min quant_max
 sym_size.int: self dim
 alias: self
 detach: self
@@ -124,6 +126,7 @@ zeros_like: self dtype=null layout=null device=null pin_memory=null memory_forma
 ones_like: self dtype=null layout=null device=null pin_memory=null memory_format=null
 to.dtype: self dtype non_blocking=false copy=false memory_format=null
 sum.dim_IntList: self dim keepdim=false dtype=null
+_fake_quantize_learnable_per_tensor_affine: self scale zero_point quant_min quant_max grad_factor=1.0
 getitem: self index
 """
 

@@ -3,6 +3,7 @@
 A fact about a weight (its mask, its codes, its codebook) lives in its slot, so `deepcopy` and `state_dict` keep it.
 """
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -160,3 +161,63 @@ def _dtype(name: str) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise BadInput(f"tensor type {name!r} is unknown")
     return dtype
+
+
+class LearnedStep(nn.Module):
+    """A tensor while its quantization is being trained: float values, and the logarithm of the step between levels.
+
+    Its call returns `round(clip(value / step, low, high)) * step` with LSQ's gradients (Esser et al. 2020, eq. 1-5).
+    It is a form for training: `held()` turns it into a Grid.
+    """
+
+    form: ClassVar[str] = "quantized"
+
+    def __init__(self, value: Tensor, bits: int, step: Tensor) -> None:
+        super().__init__()
+        self.bits, self.high = bits, 2 ** (bits - 1) - 1
+        self.value = nn.Parameter(value.detach().clone())
+        self.log_step = nn.Parameter(step.detach().float().log())
+
+    def step(self) -> Tensor:
+        """Return the step as it is used: rounded to a 4-bit mantissa, with the gradient of the unrounded one."""
+        step = self.log_step.exp()
+        return step + (short_float(step.detach()) - step.detach())
+
+    def forward(self) -> Tensor:
+        return _Lsq.apply(self.value, self.step(), self.high)
+
+    def levels(self) -> Tensor:
+        """Return `clip(value / step)`, differentiable: where each entry lies between the integer levels."""
+        return (self.value / self.step()).clamp(-self.high, self.high)
+
+    @torch.no_grad()
+    def held(self) -> Grid:
+        """Return the integers that the call computes with."""
+        step = self.step()
+        return Grid((self.value / step).clamp(-self.high, self.high).round(), step, self.bits)
+
+
+class _Lsq(torch.autograd.Function):
+    """LSQ's quantizer. In: values, a scalar step, the highest level. Out: the quantized values."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, step: Tensor, high: int) -> Tensor:
+        scaled = value / step
+        codes = scaled.clamp(-high, high).round_()
+        ctx.save_for_backward(scaled, codes)
+        ctx.high = high
+        return codes * step
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        scaled, codes = ctx.saved_tensors
+        inside = scaled.abs() <= ctx.high
+        slope = torch.where(inside, codes - scaled, codes)
+        scale = 1.0 / math.sqrt(max(1, scaled.numel() * ctx.high))
+        return grads[0] * inside, (grads[0] * slope).sum() * scale, None
+
+
+def short_float(step: Tensor) -> Tensor:
+    """Return positive floats rounded to 4 significant bits: what fits one byte and a half in a packed file."""
+    mantissa, exponent = torch.frexp(step)
+    return torch.ldexp((mantissa * 16).round() / 16, exponent)

@@ -1,0 +1,43 @@
+"""The `onnx` target: integers with DequantizeLinear, activations as QDQ. Reading needs no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from paredown.core.artifact import Artifact, sha256_of
+from paredown.core.catalog import Card, part
+from paredown.core.errors import BadInput, Damaged
+from paredown.export.lower import OPSET, build
+from paredown.export.runtime import Predict, predictor
+
+
+@part("onnx", Card(title="ONNX with QDQ, run in ONNX Runtime", source=f"ONNX opset {OPSET}; onnxruntime.ai"))
+@dataclass(frozen=True)
+class Onnx:
+    """An ONNX file that any ONNX runtime of opset 21 runs."""
+
+    suffix = ".onnx"
+
+    def write(self, net: Any, folder: Path) -> Artifact:
+        """Write `model.onnx` into `folder` and return it. net: a Frozen."""
+        model = build(net)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        stored = sum(t.ByteSize() for t in model.graph.initializer)
+        size = path.stat().st_size
+        return Artifact("onnx", str(path), size, sha256_of(path), {"weights": stored, "graph": size - stored})
+
+    def load(self, path: Path) -> Predict:
+        """Return `predict(inputs) -> scores` for a file. Raises Damaged or BadInput."""
+        try:
+            model = onnx.load_from_string(path.read_bytes())
+            onnx.checker.check_model(model)
+        except OSError as error:
+            raise BadInput(f"file {path} cannot be read: {error.strerror}") from error
+        # protobuf and the checker raise classes of several packages for bytes that are no model.
+        except Exception as error:  # noqa: BLE001
+            raise Damaged(f"file {path} is not a sound ONNX model: {str(error).splitlines()[0]}") from error
+        return predictor(model)

@@ -1,0 +1,36 @@
+"""The `packed` target: one entropy-coded file, run through ONNX Runtime after decoding. Reading needs no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paredown.core.artifact import Artifact, sha256_of
+from paredown.core.catalog import Card, part
+from paredown.core.errors import BadInput
+from paredown.export.container import read, write
+from paredown.export.lower import build
+from paredown.export.runtime import Predict, predictor
+
+
+@part("packed", Card(title="Packed container (.pdn), decoded and run in ONNX Runtime", source="docs/packed-format.md"))
+@dataclass(frozen=True)
+class Packed:
+    """The architecture and the entropy-coded tensors in one checked file."""
+
+    suffix = ".pdn"
+
+    def write(self, net: Any, folder: Path) -> Artifact:
+        """Write `model.pdn` into `folder` and return it. net: a Frozen."""
+        data, items = write(net)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "model.pdn"
+        path.write_bytes(data)
+        return Artifact("packed", str(path), len(data), sha256_of(path), items)
+
+    def load(self, path: Path) -> Predict:
+        """Return `predict(inputs) -> scores` for a file. Raises Damaged or BadInput."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"file {path} cannot be read: {error.strerror}") from error
+        return predictor(build(read(data)))

@@ -1,0 +1,36 @@
+"""Running files in ONNX Runtime. Needs no torch."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from paredown.core.errors import BadInput
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def session(model: onnx.ModelProto | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Return a session over a model, on the CPU. Raises BadInput when ONNX Runtime refuses it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's exceptions share no base class of their own below Exception.
+    except Exception as error:  # noqa: BLE001
+        raise BadInput(f"ONNX Runtime refuses this model: {str(error).splitlines()[0]}") from error
+
+
+def predictor(model: onnx.ModelProto | bytes, batch: int = 1024) -> Predict:
+    """Return `predict(inputs) -> scores`: float32 in, the model's first output out, in batches."""
+    run = session(model)
+    name = run.get_inputs()[0].name
+
+    def predict(inputs: np.ndarray) -> np.ndarray:
+        parts = [run.run(None, {name: inputs[at : at + batch]})[0] for at in range(0, len(inputs), batch)]
+        return np.concatenate(parts)
+
+    return predict

@@ -1,0 +1,170 @@
+"""How channels flow through a network: one label per channel, carried along every value.
+
+Each dimension of a stored tensor has labels; a layer's output carries those of its weight's output dimension, and where
+two values meet their labels are tied. Operators that only move positions are run by torch itself on tensors of labels,
+so that reshapes, shuffles and concatenations need no index algebra of ours. What cannot be followed is frozen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paredown.graph.labels import Labels, Track, gathered
+from paredown.graph.net import Net
+from paredown.graph.slots import STORED
+from paredown.graph.spec import Node, Slot, Value, mapped, references
+
+Axis = tuple[str, int]
+"""A dimension of a stored tensor: (slot name, dimension)."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A stored tensor used as a matrix or kernel, perhaps transposed: its dimensions in order."""
+
+    keys: tuple[Axis, ...]
+
+
+Rule = Callable[["Flow", Node], Any]
+RULES: dict[str, Rule] = {}
+"""Operator name to the rule that carries labels through it; an operator without one freezes what it reads."""
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Return a decorator that makes a function the rule of the operators `ops`."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(ops, function))
+        return function
+
+    return register
+
+
+class Flow:
+    """The labels of every value and of every dimension of a stored tensor in one network.
+
+    values: node or input name to Track (a tuple of them for operators such as split). axes: labels by (slot, dim).
+    makers: dimensions that make channels, with the nodes that use them so; readers: weight dimensions that read them.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.labels = Labels()
+        self.shapes = net.shapes()
+        self.values: dict[str, Any] = {}
+        self.axes: dict[Axis, np.ndarray] = {}
+        self.makers: dict[Axis, list[str]] = {}
+        self.readers: dict[Axis, list[str]] = {}
+
+    def axis(self, key: Axis) -> np.ndarray:
+        """Return the labels of one dimension of a slot, made when first asked for."""
+        if key not in self.axes:
+            slot = self.net.slot(key[0])
+            self.axes[key] = self.labels.fresh(self.slot_shape(key[0])[key[1]])
+            if type(slot) not in STORED.values():
+                self.labels.freeze(self.axes[key], f"{key[0]} is held as {type(slot).__name__}, which cannot be cut")
+        return self.axes[key]
+
+    def slot_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of the tensor in a slot."""
+        slot = self.net.slot(name)
+        held = getattr(slot, "value", getattr(slot, "codes", None))
+        return tuple(held.shape if isinstance(held, Tensor) else slot().shape)
+
+    def frozen(self, shape: tuple[int, ...], why: str) -> Track:
+        """Return a Track of which nothing may be removed."""
+        label = self.labels.fresh(1)
+        self.labels.freeze(label, why)
+        return Track(shape, None, label)
+
+    def stop(self, node: Node, why: str) -> Any:
+        """Freeze all that a node reads and return the frozen Track of what it makes."""
+        why = f"{node.op} at {node.name} {why}"
+        for leaf in references(list(node.args.values())):
+            self.hold(leaf, why)
+        return self.frozen(self.shapes[node.name], why) if node.name in self.shapes else None
+
+    def hold(self, leaf: Any, why: str) -> None:
+        """Freeze every label of a referenced value or slot."""
+        if isinstance(leaf, Slot):
+            leaf = Axes(tuple((str(leaf), dim) for dim in range(len(self.slot_shape(leaf)))))
+        found = self.values.get(leaf) if isinstance(leaf, Value) else leaf
+        for one in found if isinstance(found, tuple) else (found,):
+            if isinstance(one, Track):
+                self.labels.freeze(one.labels, why)
+            elif isinstance(one, Axes):
+                for key in one.keys:
+                    self.labels.freeze(self.axis(key), why)
+
+    def track(self, leaf: Any) -> Track | None:
+        """Return the Track of a referenced value or slot; None for what is no tensor of channels (a number, a size).
+
+        A stored tensor with several long dimensions has no single channel dimension; it is frozen.
+        """
+        found = self.values.get(leaf) if isinstance(leaf, Value) else leaf
+        if isinstance(found, Slot):
+            shape = self.slot_shape(found)
+            long = [dim for dim, size in enumerate(shape) if size > 1]
+            if len(long) == 1:
+                return Track(shape, long[0], self.axis((str(found), long[0])))
+            self.hold(found, f"{found} has no single channel dimension")
+            return self.frozen(shape, f"stored tensor {found} stays whole")
+        if isinstance(found, Axes):
+            self.hold(found, "a stored tensor is computed with before it is used")
+            return self.frozen(tuple(len(self.axis(key)) for key in found.keys), "a stored tensor is computed with")
+        return found if isinstance(found, Track) else None
+
+    def matrix(self, leaf: Any) -> Axes | None:
+        """Return a referenced stored tensor's dimensions, or None when it is a computed value."""
+        if isinstance(leaf, Slot):
+            return Axes(tuple((str(leaf), dim) for dim in range(len(self.slot_shape(leaf)))))
+        found = self.values.get(leaf) if isinstance(leaf, Value) else None
+        return found if isinstance(found, Axes) else None
+
+    def bind(self, track: Track, dim: int, key: Axis, why: str) -> None:
+        """Tie a value's channels, which should lie along `dim`, to a slot's dimension; freeze both if they do not."""
+        if track.dim == dim:
+            self.labels.tie(track.labels, self.axis(key))
+            return
+        self.labels.freeze(track.labels, why)
+        self.labels.freeze(self.axis(key), why)
+
+    def number(self, leaf: Any) -> Any:
+        """Return an argument with sizes that the network computes put in as integers."""
+        return mapped(leaf, lambda x: self.values[x] if isinstance(x, Value) else x)
+
+    def moved(self, node: Node) -> Any:
+        """Return what a position-moving node makes, by running it on labels."""
+
+        def fetch(leaf: Any) -> Any:
+            if isinstance(leaf, Value) and isinstance(self.values[leaf], int):
+                return self.values[leaf]
+            track = self.track(leaf) if isinstance(leaf, Value | Slot) else None
+            return leaf if track is None else track.spread()
+
+        base, _, overload = node.op.partition(".")
+        call = getattr(getattr(torch.ops.aten, base), overload or "default")
+        made = call(**{name: mapped(value, fetch) for name, value in node.args.items()})
+        if isinstance(made, Tensor):
+            return gathered(made.contiguous(), self.labels)
+        return tuple(gathered(one.contiguous(), self.labels) for one in made)
+
+
+def trace(net: Net) -> Flow:
+    """Return how channels flow through `net`, whose inputs and outputs keep all of theirs."""
+    import paredown.graph.rules_layer
+    import paredown.graph.rules_move  # noqa: F401
+
+    flow = Flow(net)
+    for name, shape in net.spec.inputs:
+        flow.values[name] = flow.frozen((1, *shape), f"{name} is an input")
+    for node in net.spec.nodes:
+        known = RULES.get(node.op)
+        flow.values[node.name] = known(flow, node) if known else flow.stop(node, "is not followed")
+    for leaf in references(net.spec.output):
+        flow.hold(leaf, f"{leaf} is returned by the network")
+    return flow

@@ -1,0 +1,25 @@
+"""From a Net to a Frozen."""
+
+from torch import nn
+
+from paredown.core.errors import BadInput
+from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, without_identities
+from paredown.graph.net import Net
+from paredown.graph.slots import Codebook, Fixed, Free, Grid, Masked
+
+
+def freeze(net: Net) -> Frozen:
+    """Return the finished network: what a file will hold. Raises BadInput for a slot that is still being trained."""
+    spec = without_identities(net.spec)
+    return Frozen(spec, {name: _stored(name, net.slot(name)) for name in spec.slot_users()})
+
+
+def _stored(name: str, slot: nn.Module) -> Stored:
+    if isinstance(slot, Grid):
+        return Rounded(slot.codes.cpu().numpy(), slot.step.cpu().numpy(), slot.bits)
+    if isinstance(slot, Codebook):
+        return Shared(slot.codes.cpu().numpy(), slot.centroids.detach().cpu().numpy())
+    if isinstance(slot, Free | Fixed | Masked):
+        value = slot().detach().cpu()
+        return Plain((value.float() if value.is_floating_point() else value).contiguous().numpy())
+    raise BadInput(f"slot {name!r} is a {type(slot).__name__}, a form for training only; finish that step first")

@@ -1,0 +1,99 @@
+"""A network that is finished: its architecture and its stored values as plain arrays. Needs no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from paredown.graph.spec import Node, Spec, Value, mapped
+
+IDENTITIES = frozenset({"dropout", "feature_dropout", "alpha_dropout", "contiguous", "clone", "alias", "detach"})
+"""Operators that do nothing once training is over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """Values as they are (float32 or integers)."""
+
+    array: np.ndarray
+
+    @property
+    def value(self) -> np.ndarray:
+        """The values that the network computes with."""
+        return self.array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.array.shape
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """Integer codes of `bits` bits times a step: a scalar, or one that broadcasts over the first dimension."""
+
+    codes: np.ndarray
+    step: np.ndarray
+    bits: int
+
+    @property
+    def value(self) -> np.ndarray:
+        """The values that the network computes with."""
+        return (self.codes.astype(np.float32) * self.step).astype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.codes.shape
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Indices into a table of float32 values."""
+
+    codes: np.ndarray
+    centroids: np.ndarray
+
+    @property
+    def bits(self) -> int:
+        """The width of an index."""
+        return max(1, (len(self.centroids) - 1).bit_length())
+
+    @property
+    def value(self) -> np.ndarray:
+        """The values that the network computes with."""
+        return self.centroids[self.codes]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.codes.shape
+
+
+Stored = Plain | Rounded | Shared
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """An architecture and what its slots hold."""
+
+    spec: Spec
+    tensors: Mapping[str, Stored]
+
+
+def without_identities(spec: Spec) -> Spec:
+    """Return the architecture without the operators that do nothing once training is over."""
+    stands_for: dict[str, Any] = {}
+    nodes: list[Node] = []
+
+    def settle(leaf: Any) -> Any:
+        return stands_for.get(leaf, leaf) if isinstance(leaf, Value) else leaf
+
+    for node in spec.nodes:
+        args = mapped(node.args, settle)
+        if node.op in IDENTITIES:
+            stands_for[node.name] = args.get("self", args.get("input"))
+        else:
+            nodes.append(Node(node.name, node.op, args))
+    return Spec(spec.inputs, tuple(nodes), mapped(spec.output, settle))

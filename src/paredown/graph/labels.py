@@ -1,0 +1,126 @@
+"""Channel labels: which channels must go together, which must stay, and along which dimension a value has them."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MOST_REASONS = 3
+"""Reasons kept for one set of channels; the first ones found say enough."""
+
+
+class Labels:
+    """Disjoint sets of channel labels. Labels in one set are removed together; a frozen set is never removed."""
+
+    def __init__(self) -> None:
+        self._parent: list[int] = []
+        self._why: dict[int, tuple[str, ...]] = {}
+
+    def fresh(self, count: int) -> np.ndarray:
+        """Return `count` new labels, each alone in its set."""
+        start = len(self._parent)
+        self._parent.extend(range(start, start + count))
+        return np.arange(start, start + count)
+
+    def find(self, label: int) -> int:
+        """Return the label that stands for the set of `label`."""
+        root = label
+        while self._parent[root] != root:
+            root = self._parent[root]
+        while self._parent[label] != root:
+            self._parent[label], label = root, self._parent[label]
+        return root
+
+    def roots(self, labels: np.ndarray) -> np.ndarray:
+        """Return what `find` gives for every entry of an integer array, in its shape."""
+        found, inverse = np.unique(labels, return_inverse=True)
+        return np.array([self.find(int(label)) for label in found], dtype=np.int64)[inverse].reshape(labels.shape)
+
+    def tie(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Join the sets of the labels that stand at the same place in two arrays (one may have a single entry)."""
+        for a, b in {*zip(*(x.ravel().tolist() for x in np.broadcast_arrays(first, second)), strict=True)}:
+            a, b = self.find(a), self.find(b)
+            if a != b:
+                low, high = min(a, b), max(a, b)
+                self._parent[high] = low
+                if high in self._why:
+                    self._explain(low, self._why.pop(high))
+
+    def tie_all(self, labels: np.ndarray) -> None:
+        """Join the sets of all entries."""
+        self.tie(labels.ravel(), labels.ravel()[:1])
+
+    def freeze(self, labels: np.ndarray, why: str) -> None:
+        """Say that the sets of these labels must stay, and why."""
+        for label in np.unique(labels).tolist():
+            self._explain(self.find(label), (why,))
+
+    def reasons(self, label: int) -> tuple[str, ...]:
+        """Return why the set of `label` must stay; empty when it may go."""
+        return self._why.get(self.find(label), ())
+
+    def _explain(self, root: int, why: tuple[str, ...]) -> None:
+        self._why[root] = tuple(dict.fromkeys((*self._why.get(root, ()), *why)))[:MOST_REASONS]
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A value's shape at batch 1, the dimension that its channels lie along, and the label of each index there.
+
+    `dim` None: every position has the one label in `labels`, and it is frozen.
+    """
+
+    shape: tuple[int, ...]
+    dim: int | None
+    labels: np.ndarray
+
+    def reshaped(self, shape: tuple[int, ...], dim: int | None) -> "Track":
+        """Return the same labels on another shape."""
+        return Track(shape, dim, self.labels)
+
+    def spread(self) -> Tensor:
+        """Return the label of every position, as an integer tensor of the value's shape."""
+        if self.dim is None:
+            return torch.full(self.shape, int(self.labels[0]))
+        sizes = [1] * len(self.shape)
+        sizes[self.dim] = -1
+        return torch.from_numpy(self.labels).view(sizes).expand(self.shape).contiguous()
+
+
+def gathered(spread: Tensor, labels: Labels) -> Track:
+    """Return the Track whose positions have these labels, tying labels where whole slices could not be removed else.
+
+    A set of positions can leave a dense tensor only as whole slices along one dimension. Where the labels do not lie
+    that way (the view of a channel shuffle), the dimension is taken that leaves most sets after tying every slice.
+    """
+    roots = labels.roots(spread.numpy())
+    shape = tuple(spread.shape)
+    if roots.size == 0 or (roots.min() == roots.max() and labels.reasons(int(roots.flat[0]))):
+        return Track(shape, None, roots.ravel()[:1] if roots.size else labels.fresh(1))
+    for dim in _preferred(shape):
+        rows = _slices(roots, dim)
+        if (rows == rows[:, :1]).all():
+            return Track(shape, dim, rows[:, 0].copy())
+    slices = {dim: _slices(roots, dim) for dim in _preferred(shape)}
+    best = max(slices, key=lambda dim: _sets_left(labels, slices[dim]))
+    for row in slices[best]:
+        labels.tie_all(np.unique(row))
+    return Track(shape, best, slices[best][:, 0].copy())
+
+
+def _preferred(shape: tuple[int, ...]) -> Iterable[int]:
+    return sorted(range(len(shape)), key=lambda dim: (dim == 0, shape[dim] == 1 and dim != 1, dim))
+
+
+def _slices(roots: np.ndarray, dim: int) -> np.ndarray:
+    return np.moveaxis(roots, dim, 0).reshape(roots.shape[dim], -1)
+
+
+def _sets_left(labels: Labels, rows: np.ndarray) -> int:
+    trial = copy.deepcopy(labels)
+    for row in rows:
+        trial.tie_all(np.unique(row))
+    return sum(1 for root in {*trial.roots(np.unique(rows)).tolist()} if not trial.reasons(root))

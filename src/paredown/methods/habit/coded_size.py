@@ -1,0 +1,91 @@
+"""Training for the coded size: the entropy of the codes is part of the loss, steered to a number of bytes."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paredown.core.catalog import Card, part
+from paredown.core.knob import knob
+from paredown.graph.net import Net
+from paredown.graph.slots import LearnedStep
+
+REFRESH = 8
+"""Steps between two looks at the codes' histogram."""
+
+
+def adaptive_bits(counts: Tensor) -> Tensor:
+    """Return, for each row of level counts, the bits an adaptive Krichevsky–Trofimov code takes for those symbols.
+
+    The alphabet is the smallest symmetric one that holds all the symbols seen. counts: (tensors × levels), with the
+    zero level in the middle. Krichevsky & Trofimov 1981, eq. 2: −log2 of Γ(K/2) ∏Γ(n+½) / (Γ(½)^K Γ(N+K/2)).
+    """
+    counts = counts.double()
+    middle = counts.shape[1] // 2
+    away = (torch.arange(counts.shape[1], device=counts.device) - middle).abs()
+    widest = ((counts > 0) * away).amax(1)
+    inside = away[None] <= widest[:, None]
+    size = 2 * widest + 1.0
+    total = counts.sum(1)
+    terms = (torch.lgamma(counts + 0.5) - math.lgamma(0.5)) * inside
+    return -(torch.lgamma(size / 2) - torch.lgamma(size / 2 + total) + terms.sum(1)) / math.log(2)
+
+
+@part("habit.coded_size", Card(title="Entropy-penalised quantization", paper="arxiv:1905.08318", year=2019,
+                               authors="Wiedemann, Kirchhoffer, Matlage, Haase, Marban, Marinc, Neumann, Osman, Marpe, Schwarz, Wiegand, Samek",
+                               source="DeepCABAC: rate-distortion quantization, section 3; here the rate is in the training loss",
+                               changes={"bytes"}))  # fmt: skip
+@dataclass(frozen=True)
+class CodedSize:
+    """Add λ · (ideal code length of the codes) to the loss, with λ steered so that the codes take `bytes` in the end.
+
+    The length is −log2 of each level's smoothed frequency in its tensor, linear between levels, so that weights and
+    steps have a gradient; every 8 steps the frequencies are taken afresh and log λ moves with the relative
+    error of the adaptive code's size against an aim that falls geometrically to `bytes` over the first half.
+
+    bytes: what the codes of all learned tensors should take together, steps and architecture not included.
+    """
+
+    bytes: float = knob(500.0, low=16.0, high=1e9, log=True)
+
+    def start(self, net: Net) -> dict:
+        """Return the state before the first step."""
+        return {"t": 0.0, "count": 0, "log_rate": math.log(3e-4), "first": 0.0, "cost": torch.zeros(0)}
+
+    def penalty(self, net: Net, state: dict) -> Tensor:
+        """Return λ times the code length in bytes; zero for a network that is learning no steps."""
+        slots = [slot for slot in net.slots.values() if isinstance(slot, LearnedStep)]
+        if not slots:
+            return torch.zeros(())
+        levels = torch.cat([slot.levels().flatten() for slot in slots])
+        sizes = [slot.value.numel() for slot in slots]
+        reach = max(slot.high for slot in slots) + 2
+        rows = _rows(tuple(sizes), levels.device) * (2 * reach + 1) + reach
+        if state["count"] % REFRESH == 0:
+            self._refresh(state, levels.detach(), rows, (len(sizes), 2 * reach + 1))
+        state["count"] += 1
+        below = levels.detach().floor()
+        at = rows + below.long()
+        low, high = state["cost"][at], state["cost"][at + 1]
+        return math.exp(state["log_rate"]) * (low + (levels - below) * (high - low)).sum() / 8
+
+    def _refresh(self, state: dict, levels: Tensor, rows: Tensor, shape: tuple[int, int]) -> None:
+        counts = torch.bincount(rows + levels.round().long(), minlength=shape[0] * shape[1]).view(shape).float()
+        near = counts + 0.075 * (torch.roll(counts, 1, 1) + torch.roll(counts, -1, 1)) + 0.1
+        state["cost"] = -torch.log2(near / near.sum(1, keepdim=True)).flatten()
+        now = float(adaptive_bits(counts).sum()) / 8
+        state["first"] = state["first"] or max(now, self.bytes)
+        aim = self.bytes * (state["first"] / self.bytes) ** max(0.0, 1 - 2 * state["t"])
+        error = max(-0.3, min(0.3, (now - aim) / aim))
+        state["log_rate"] = max(-12.0, min(-3.5, state["log_rate"] + 0.6 * error))
+
+    def step(self, net: Any, state: dict, t: float) -> dict:
+        """Return the state, having taken note of the training's progress."""
+        state["t"] = t
+        return state
+
+
+def _rows(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(sizes), device=device), torch.tensor(sizes, device=device))

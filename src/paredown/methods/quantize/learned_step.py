@@ -1,0 +1,82 @@
+"""Quantization-aware training with learned step sizes."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paredown.core.catalog import Card, part
+from paredown.core.kinds import Loss
+from paredown.core.knob import knob
+from paredown.core.plan import Plan
+from paredown.core.work import Work
+from paredown.graph.activations import hold_activations, learn_activations
+from paredown.graph.net import Net
+from paredown.graph.ops import OPS, WEIGHTED
+from paredown.graph.slots import Free, LearnedStep
+from paredown.graph.spec import Value
+from paredown.methods.loss.cross_entropy import CrossEntropy
+
+
+def first_step(value: Tensor, bits: int) -> Tensor:
+    """Return LSQ's initial step, 2 · mean|v| / sqrt(Q) with Q the highest level (Esser et al. 2020, section 2.1)."""
+    high = 2 ** (bits - 1) - 1
+    return (2 * value.detach().abs().mean() / math.sqrt(high)).clamp(min=1e-6)
+
+
+@part("quantize.learned_step", Card(title="Learned step size quantization", paper="arxiv:1902.08153", year=2020,
+                                    authors="Esser, McKinstry, Bablani, Appuswamy, Modha",
+                                    source="Learned Step Size Quantization, equations 1-5",
+                                    changes={"bits", "bytes"}, needs={"fit", "calib"},
+                                    forbids={"quantized", "shared", "masked"}, gives={"quantized"}))  # fmt: skip
+@dataclass(frozen=True)
+class LearnedStepQuantization:
+    """Train with rounded weights (and activations) and learn each tensor's step; then hold the integers.
+
+    bits: width of a weight's code, 2 to 8. bias_bits: of a bias's, 4 to 8, or 0 to leave biases in float.
+    activation_bits: 8 or 4 for the inputs of every convolution and linear layer, or 0 to leave them in float.
+
+    Differs from the paper: levels are symmetric (−Q…Q); the step is learned as its logarithm and used with four
+    significant bits, so that a file can hold it in a few; the first and last layer have the same width as the others.
+    """
+
+    bits: int = knob(4, among=range(2, 9))
+    bias_bits: int = knob(6, among=(0, 4, 5, 6, 7, 8))
+    activation_bits: int = knob(0, among=(0, 4, 8), search=False)
+    loss: Loss = CrossEntropy()
+    habits: tuple = ()
+    plan: Plan = Plan()
+
+    def apply(self, net: Net, work: Work) -> Net:
+        """Return a copy of `net` whose convolutions and linear layers hold integer codes."""
+        learning = net.copy()
+        self._learn_weights(learning, work)
+        if self.activation_bits:
+            learn_activations(learning, self.activation_bits, work.use("calib")[0])
+        work.use("fit")(learning, loss=self.loss, habits=self.habits, plan=self.plan)
+        hold_weights_(learning)
+        hold_activations(learning)
+        return learning
+
+    def _learn_weights(self, net: Net, work: Work) -> None:
+        for node in net.spec.nodes:
+            for argument, bits in (("weight", self.bits), ("bias", self.bias_bits)):
+                slot = node.args.get(argument) if argument in OPS[node.op].names else None
+                if slot is None or not bits:
+                    continue
+                if node.op not in WEIGHTED:
+                    work.skip(f"{node.name}.{argument}", f"{node.op} keeps float values; fold batch norms before this step")
+                elif isinstance(slot, Value) or not isinstance(net.slot(slot), Free | LearnedStep):
+                    work.skip(f"{node.name}.{argument}", "it is computed or already held, not a trainable weight")
+                elif isinstance(net.slot(slot), Free):
+                    value = net.slot(slot)()
+                    net.set_slot(slot, LearnedStep(value, bits, first_step(value, bits)))
+
+
+def hold_weights_(net: Net) -> None:
+    """Turn every learned slot of `net` into the integers that it stands for, in place."""
+    with torch.no_grad():
+        for name in net.slot_names():
+            if isinstance(net.slot(name), LearnedStep):
+                net.set_slot(name, net.slot(name).held())
