@@ -60,17 +60,19 @@ class Codec(Protocol):
 
 @runtime_checkable
 class Searcher(Protocol):
-    """Proposes candidates from a space and learns from their results."""
+    """Proposes settings from what is known: `ask(space, history, count, seed) -> list of settings`.
 
-    def ask(self) -> Any: ...
-    def tell(self, proposal: Any, result: Any) -> None: ...
+    It keeps nothing between calls, so that a search that was killed goes on as if it had not been.
+    """
+
+    def ask(self, space: Any, history: Any, count: int, seed: int) -> list[dict[str, Any]]: ...
 
 
 @runtime_checkable
 class Estimator(Protocol):
-    """Models a cost of a network: `of(net) -> Estimate`."""
+    """Models a cost of a network: `estimate(net) -> Estimate`."""
 
-    def of(self, net: Any) -> Estimate: ...
+    def estimate(self, net: Any) -> Estimate: ...
 
 
 @runtime_checkable

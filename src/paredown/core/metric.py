@@ -55,7 +55,7 @@ class Metric:
     def check_floor(self, floor: float) -> float:
         """Return `floor` as a float, or raise BadInput naming the range this metric can take."""
         if isinstance(floor, bool) or not isinstance(floor, int | float) or not math.isfinite(floor):
-            raise BadInput(f"floor {floor!r} is not a number; for {self.name} give one from {self.low:g} to {self.high:g}")
+            raise BadInput(f"floor {floor!r} is not a number; give {self.low:g} to {self.high:g} for {self.name}")
         if not self.low <= floor <= self.high:
             hint = f"; did you mean {floor / 100:g}?" if self.high == 1.0 and 1 < floor <= 100 else ""
             raise BadInput(f"floor {floor:g} is outside {self.low:g} to {self.high:g} for {self.name}{hint}")
@@ -117,14 +117,23 @@ def wilson(value: float, n: int, confidence: float = 0.95) -> tuple[float, float
 
 
 def quality(metric: Metric, split: str, scores: np.ndarray, labels: np.ndarray, confidence: float = 0.95) -> Quality:
-    """Return the metric on (scores, labels) with its interval. Non-finite scores count as the worst there is."""
-    scores = np.where(np.isfinite(scores), scores, -1e30)
+    """Return the metric on (scores, labels) with its interval. A NaN or +inf score makes its sample count as wrong."""
+    scores = _wrong_where_broken(scores, labels)
     value, n = metric.function(scores, labels), len(labels)
     if metric.name == "accuracy":
         low, high = wilson(value, n, confidence)
     else:
         low, high = _bootstrap(metric, scores, labels, confidence)
     return Quality(metric.name, split, value, low, high, n, confidence)
+
+
+def _wrong_where_broken(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    # All-NaN scores would else count as right wherever the label is class 0.
+    scores = np.where(np.isneginf(scores), -1e30, scores.astype(np.float64))
+    broken = ~np.isfinite(scores).all(axis=1)
+    scores[broken] = 0.0
+    scores[broken, labels[broken]] = -1e30
+    return scores
 
 
 def _bootstrap(metric: Metric, scores: np.ndarray, labels: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -8,7 +8,6 @@ SERVICES = {
     "calib": "inputs and labels of the calibration split, as tensors on the device: (x, y)",
     "fit": "fit(net, loss=…, habits=…, plan=…): train in place on the train split",
     "evaluate": "evaluate(net) -> Quality on the validation split",
-    "teacher": "the network that distillation imitates, or None",
 }
 
 

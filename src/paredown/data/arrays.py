@@ -3,6 +3,8 @@
 Also taken: the names that MedMNIST uses, `train_images` and `train_labels`.
 """
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,39 +17,48 @@ from paredown.core.task import ROLES
 from paredown.data.options import Options, one_line
 from paredown.data.raw import Pair, Raw
 
+# What zipfile and NumPy's header parser raise on damaged bytes.
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error, ValueError, TypeError, SyntaxError, KeyError,
+    EOFError, OSError, RuntimeError, MemoryError,
+)  # fmt: skip
 NAMES = "x_train, y_train, x_test, y_test (x_val, y_val, x_calib, y_calib as well), or x and y"
 
 
 def read(path: Path, options: Options) -> Raw:
     """Return the arrays of an `.npz`. Raises BadInput when it is cut short, pickled, or lacks an array."""
+    _refuse_others(path)
     try:
         with np.load(path, allow_pickle=False) as held:
-            if not isinstance(held, np.lib.npyio.NpzFile):
-                raise BadInput(f"{path} is a single array, not an .npz; save with np.savez(path, x=…, y=…)")
-            wanted = [key for key in held.files if _role_of(key)]
-            arrays = {key: _array(held, key, path) for key in wanted}
+            arrays = {key: _array(held, key, path) for key in held.files if _role_of(key)}
             others = tuple(key for key in held.files if key not in arrays)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise Damaged(f"{path} is cut short or damaged: {one_line(error)}; write it again with np.savez") from None
-    except ValueError as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{path} is not an .npz of plain arrays (pickled data is never read); write it with np.savez") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {one_line(error)}") from None
+    except BadInput:
+        raise
+    except DAMAGE as error:
+        raise Damaged(f"{path} is damaged: {one_line(error)}; write it again with np.savez") from None
     notes = (f"left alone in {path.name}: {', '.join(others)}",) if others else ()
     return Raw(path.stem, by_role(arrays, str(path), others), options, notes)
+
+
+def _refuse_others(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {one_line(error)}") from None
+    if start == b"\x93NUMPY":
+        raise BadInput(f"{path} is a single array, not an .npz; save with np.savez(path, x=…, y=…)")
+    if not zipfile.is_zipfile(path):
+        raise Damaged(f"{path} is no .npz, or is cut short (pickled data is never read); write it with np.savez")
 
 
 def _array(held: Mapping[str, np.ndarray], key: str, path: Path) -> np.ndarray:
     try:
         return held[key]
-    except ValueError as error:
-        if "bject" in str(error):
-            raise BadInput(f"array {key!r} in {path} holds Python objects, which are never unpickled; save numbers or text") from None
+    except DAMAGE as error:
+        if "Object arrays cannot be loaded" in str(error):
+            raise BadInput(f"array {key!r} in {path} holds Python objects, which are never unpickled") from None
         raise Damaged(f"array {key!r} in {path} is damaged: {one_line(error)}; write it again with np.savez") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise Damaged(f"array {key!r} in {path} is cut short or damaged: {one_line(error)}") from None
 
 
 def _role_of(key: str) -> tuple[str, str] | None:
@@ -79,5 +90,7 @@ def by_role(arrays: Mapping[str, np.ndarray], where: str, others: tuple[str, ...
     for role, parts in found.items():
         if len(parts) < 2:
             have = next(iter(parts))
-            raise BadInput(f"{where} holds {have}_{role} but no {'y' if have == 'x' else 'x'}_{role}; it must hold {NAMES}")
+            raise BadInput(
+                f"{where} holds {have}_{role} but no {'y' if have == 'x' else 'x'}_{role}; it must hold {NAMES}"
+            )
     return {role: (parts["x"], parts["y"]) for role, parts in found.items()}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from paredown.core.errors import BadInput
-from paredown.core.task import ROLES
+from paredown.core.task import ROLES, Split
 
 
 def pairs(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -16,9 +16,13 @@ def pairs(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
         raise BadInput(f"there is no train role, only {', '.join(found) or 'nothing'}; give train samples as well")
     for role, (x, y) in found.items():
         if x.ndim == 0 or y.ndim == 0:
-            raise BadInput(f"{role} is a single value ({'x' if x.ndim == 0 else 'y'} has no axis); give n samples and n labels")
+            raise BadInput(
+                f"{role} is a single value ({'x' if x.ndim == 0 else 'y'} has no axis); give n samples and n labels"
+            )
         if len(x) != len(y):
-            raise BadInput(f"x_{role} has {len(x)} samples but y_{role} has {len(y)} labels; each sample needs one label")
+            raise BadInput(
+                f"x_{role} has {len(x)} samples but y_{role} has {len(y)} labels; each sample needs one label"
+            )
         if len(x) == 0:
             raise BadInput(f"{role} is empty (0 samples); give it samples or leave the role out")
 
@@ -30,7 +34,9 @@ def sample_shapes(xs: Mapping[str, np.ndarray]) -> None:
         if x.shape[1:] != wanted:
             raise BadInput(f"a sample of {role} has shape {x.shape[1:]}, one of train {wanted}; they must be the same")
     if not 1 <= len(wanted) <= 3:
-        raise BadInput(f"x_train has shape {xs['train'].shape}; allowed: (n, features), (n, h, w), (n, h, w, c), (n, c, h, w)")
+        raise BadInput(
+            f"x_train has shape {xs['train'].shape}; allowed: (n, features), (n, h, w), (n, h, w, c), (n, c, h, w)"
+        )
     if 0 in wanted:
         raise BadInput(f"x_train has shape {xs['train'].shape}: a sample holds nothing; every axis must be at least 1")
 
@@ -54,7 +60,7 @@ def finite(role: str, x: np.ndarray) -> None:
     first = np.unravel_index(int(np.argmin(good)), x.shape)
     place = ", ".join(str(int(i)) for i in first)
     raise BadInput(
-        f"x_{role} has {int(good.size - good.sum())} values that are NaN or infinite (in float32), the first at [{place}]; "
+        f"x_{role} has {int(good.size - good.sum())} NaN or infinite values (in float32), the first at [{place}]; "
         "replace or drop them"
     )
 
@@ -73,3 +79,14 @@ def classes(ys: Mapping[str, np.ndarray], names: tuple[str, ...]) -> None:
         f"class {names[first]!r} has no sample in train{where} ({len(absent)} of {len(names)} classes have none); "
         "add samples, or number the classes 0 to k-1 without gaps, or give labels as strings"
     )
+
+
+def metric_fits(metric: str, splits: Mapping[str, Split], names: tuple[str, ...]) -> None:
+    """Raise BadInput if val or test lacks a class and the metric has no value without it (the area under its curve)."""
+    if metric != "auc":
+        return
+    for role in ("val", "test"):
+        if len(absent := np.setdiff1d(np.arange(len(names)), splits[role].y)):
+            raise BadInput(
+                f"metric auc needs every class in {role}, which has no {names[absent[0]]!r}; add some or use macro_f1"
+            )

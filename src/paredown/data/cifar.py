@@ -53,7 +53,7 @@ CIFAR100 = Archive(
 
 
 def read(archive: Archive) -> Raw:
-    """Return the task in an archive. Raises BadInput when the file is missing, not the published one, or lacks a part."""
+    """Return the task in an archive. Raises BadInput when the file is missing, another, or lacks a part."""
     data = files.content(archive.folder, archive.file)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         train = [_records(_member(tar, name), archive.label_bytes, name) for name in archive.train]

@@ -17,7 +17,7 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class DataFile:
-    """One published file. `unzipped`: the md5 is that of the content without gzip, so that any packing of it will do."""
+    """One published file. `unzipped`: the md5 is that of the content without gzip, so any packing will do."""
 
     name: str
     md5: str
@@ -57,7 +57,9 @@ def _checked(data: bytes, file: DataFile, where: str, zipped: bool) -> bytes:
     try:
         whole = gzip.decompress(data) if zipped else data
     except (OSError, EOFError, zlib.error):
-        raise Damaged(f"{where} is not a whole gzip file; it must have {file.spoken()}: delete it and try again") from None
+        raise Damaged(
+            f"{where} is not a whole gzip file; it must have {file.spoken()}: delete it and try again"
+        ) from None
     found = hashlib.md5(whole if file.unzipped else data, usedforsecurity=False).hexdigest()
     if found != file.md5:
         raise Damaged(f"{where} has md5 {found}; it must have {file.spoken()}: delete it and try again")

@@ -14,13 +14,18 @@ def of(splits: Mapping[str, Split], classes: tuple[str, ...], calib_was_given: b
     """Return one line for each finding. Nothing is removed: that would quietly make another task of it."""
     looked_at = [role for role in splits if role != "calib" or calib_was_given]
     keys = {role: sample_keys(splits[role].x) for role in looked_at}
-    return (*_shared(keys), *_contradictions(keys, splits), *_uneven(splits["train"], classes), *_absent(splits, classes))
+    return (
+        *_shared(keys),
+        *_contradictions(keys, splits),
+        *_uneven(splits["train"], classes),
+        *_absent(splits, classes),
+    )
 
 
 def sample_keys(x: np.ndarray) -> list[bytes]:
     """Return a 128-bit BLAKE2b digest of each sample's bytes: equal keys, equal samples."""
     rows = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
-    return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
+    return [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
 
 
 def _shared(keys: Mapping[str, list[bytes]]) -> list[str]:
@@ -31,7 +36,9 @@ def _shared(keys: Mapping[str, list[bytes]]) -> list[str]:
                 continue
             there = set(keys[other])
             if count := sum(key in there for key in keys[role]):
-                notes.append(f"{count} of {len(keys[role])} {role} samples are byte for byte in {other} too; a score on them is memory")
+                notes.append(
+                    f"{count} of {len(keys[role])} {role} samples are byte for byte in {other} too: memory, not skill"
+                )
     return notes
 
 
@@ -41,7 +48,11 @@ def _contradictions(keys: Mapping[str, list[bytes]], splits: Mapping[str, Split]
         for key, label in zip(found, splits[role].y.tolist(), strict=True):
             labels.setdefault(key, set()).add(label)
     count = sum(len(seen) > 1 for seen in labels.values())
-    return [f"{count} samples occur more than once with different labels; no model can be right on all of them"] if count else []
+    return (
+        [f"{count} samples occur more than once with different labels; no model can be right on all of them"]
+        if count
+        else []
+    )
 
 
 def _uneven(train: Split, classes: tuple[str, ...]) -> list[str]:

@@ -18,7 +18,9 @@ def parse(data: bytes, name: str) -> np.ndarray:
     """Return the uint8 array of an idx file. Raises Damaged when header and length do not agree."""
     axes = data[3] if len(data) >= 4 and data[:3] == b"\0\0\x08" else 0
     if not axes or len(data) < 4 + 4 * axes:
-        raise Damaged(f"{name} begins with {data[:4].hex() or 'nothing'}; an idx file of bytes begins with 000008 and its axes")
+        raise Damaged(
+            f"{name} begins with {data[:4].hex() or 'nothing'}; an idx file of bytes begins with 000008 and its axes"
+        )
     shape = struct.unpack_from(f">{axes}I", data, 4)
     held = len(data) - 4 - 4 * axes
     if held != prod(shape):

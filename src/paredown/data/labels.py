@@ -9,7 +9,9 @@ from paredown.core.errors import BadInput
 MOST_CLASSES = 100_000
 
 
-def encode(ys: Mapping[str, np.ndarray], classes: Sequence[str] | None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+def encode(
+    ys: Mapping[str, np.ndarray], classes: Sequence[str] | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Return {role: int64 labels (n)} and the class names.
 
     Strings become classes in sorted order (by value when all are whole numbers), or in the order of `classes` when it
@@ -20,7 +22,9 @@ def encode(ys: Mapping[str, np.ndarray], classes: Sequence[str] | None) -> tuple
         raise BadInput(f"classes={list(classes)} must be at least two names, each once")
     flat = {role: _flat(role, y) for role, y in ys.items()}
     if all(y.dtype.kind == "U" for y in flat.values()):
-        names = tuple(classes) if classes is not None else in_order({str(c) for y in flat.values() for c in np.unique(y)})
+        names = (
+            tuple(classes) if classes is not None else in_order({str(c) for y in flat.values() for c in np.unique(y)})
+        )
         return {role: _positions(role, y, names) for role, y in flat.items()}, names
     if mixed := [role for role, y in flat.items() if y.dtype.kind == "U"]:
         raise BadInput(f"labels of {mixed[0]} are strings but those of another role numbers; give all in one way")
@@ -45,7 +49,9 @@ def _flat(role: str, y: np.ndarray) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
-        raise BadInput(f"y_{role} has shape {y.shape}; allowed: one label a sample, (n,); for one-hot rows give their argmax")
+        raise BadInput(
+            f"y_{role} has shape {y.shape}; allowed: one label a sample, (n,); for one-hot rows give their argmax"
+        )
     if y.dtype.kind == "O" and all(isinstance(v, str) for v in y):
         return y.astype(str)
     if y.dtype.kind == "S":
@@ -68,7 +74,9 @@ def _whole(role: str, y: np.ndarray) -> np.ndarray:
         bad = ~(np.isfinite(y) & (y == np.round(y)))
         if bad.any():
             first = int(bad.argmax())
-            raise BadInput(f"label {y[first]} at y_{role}[{first}] is not a whole number; allowed: 0 to k-1, or strings")
+            raise BadInput(
+                f"label {y[first]} at y_{role}[{first}] is not a whole number; allowed: 0 to k-1, or strings"
+            )
     if y.dtype.kind != "b" and (np.abs(y.astype(np.float64)) > 2**53).any():
         raise BadInput(f"y_{role} holds labels beyond 2^53; allowed: whole numbers 0 to k-1, or strings")
     return y.astype(np.int64)

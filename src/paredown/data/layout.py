@@ -7,8 +7,8 @@ The rule for pictures, by the array's axes:
 - four, and neither: channels first.
 
 Numbers: pictures of whole numbers from 0 to 255 are kept as uint8 with scale 1/255 (bool: scale 1); other pictures
-become float32, with scale 1, or 1 / (largest magnitude in train) when that is above 2. Vectors become float32 with scale
-1, never standardised: networks begin with a batch normalisation. A scale given by the user stands.
+become float32, with scale 1, or 1 / (largest magnitude in train) when that is above 2. Vectors become float32 with
+scale 1, never standardised: networks begin with a batch normalisation. A scale given by the user stands.
 """
 
 from collections.abc import Mapping
@@ -64,13 +64,19 @@ def _pictures(xs: Mapping[str, np.ndarray]) -> Arranged:
     if all(x.dtype == bool for x in xs.values()):
         return Arranged({role: x.astype(np.uint8) for role, x in xs.items()}, 1.0)
     if train.dtype.kind != "f" and all(x.dtype == np.uint8 or (x.min() >= 0 and x.max() <= 255) for x in xs.values()):
-        top = int(train.max())
-        told = f"pixels of train reach only {top} of 255; the scale is 1/255 all the same: give `scale` if that is wrong"
+        top = float(train.max())
+        told = (
+            f"pixels of train reach only {top:g} of 255; the scale is 1/255 all the same: give `scale` if that is wrong"
+        )
         small = {role: x.astype(np.uint8, copy=False) for role, x in xs.items()}
         return Arranged(small, 1 / 255, (told,) if top < 64 else ())
     large = {role: _float32(role, x) for role, x in xs.items()}
     top = float(np.abs(large["train"]).max())
-    return Arranged(large, 1 / top if top > 2 else 1.0, (f"pixels reach {top:g}; a model sees them divided by it",) if top > 2 else ())
+    return Arranged(
+        large,
+        1 / top if top > 2 else 1.0,
+        (f"pixels reach {top:g}; a model sees them divided by it",) if top > 2 else (),
+    )
 
 
 def _channels_first(xs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

@@ -26,7 +26,9 @@ def read(source: Any) -> Raw:
         if arrays.is_by_name(source):
             found = {str(key): as_array(value, str(key)) for key, value in source.items()}
             return Raw("arrays", arrays.by_role(found, "the dict"))
-        return Raw("arrays", {str(role): _pair(value, str(role)) for role, value in source.items()}, notes=_dropped(source))
+        return Raw(
+            "arrays", {str(role): _pair(value, str(role)) for role, value in source.items()}, notes=_dropped(source)
+        )
     return Raw("arrays", {"train": _pair(source, "train")}, notes=_dropped({"train": source}))
 
 
@@ -40,7 +42,11 @@ def as_array(value: Any, what: str) -> np.ndarray:
                 return np.asarray(getattr(value, way)())
             except (TypeError, RuntimeError) as error:
                 raise BadInput(f"{what} cannot become a NumPy array: {' '.join(str(error).split())}") from None
-    if not (hasattr(value, "__array__") or hasattr(value, "__array_interface__") or isinstance(value, list | tuple | str | int | float)):
+    if not (
+        hasattr(value, "__array__")
+        or hasattr(value, "__array_interface__")
+        or isinstance(value, list | tuple | str | int | float)
+    ):
         raise BadInput(f"{what} is a {type(value).__name__}; allowed: an array, a tensor or a list")
     try:
         return np.asarray(value)
@@ -66,17 +72,22 @@ def _size(value: Any) -> str:
 
 
 def _collect(items: Iterable[Any] | Iterator[Any], role: str) -> Pair:
-    xs, ys = [], []
+    xs: list[np.ndarray] = []
+    ys: list[np.ndarray] = []
     for i, item in enumerate(items):
         if not isinstance(item, tuple | list) or len(item) != 2:
             size = f" of {len(item)}" if hasattr(item, "__len__") else ""
-            raise BadInput(f"item {i} of {role} is a {type(item).__name__}{size}; each must be (x, y), one sample or one batch")
+            raise BadInput(
+                f"item {i} of {role} is a {type(item).__name__}{size}; each must be (x, y), one sample or one batch"
+            )
         x, y = as_array(item[0], f"x of item {i} of {role}"), as_array(item[1], f"y of item {i} of {role}")
         x, y = (x, y) if y.ndim else (x[None], y[None])
         if x.ndim == 0 or len(x) != len(y):
             raise BadInput(f"item {i} of {role} has {len(x) if x.ndim else 'no'} samples in x but {len(y)} labels in y")
         if xs and x.shape[1:] != xs[0].shape[1:]:
-            raise BadInput(f"item {i} of {role} has samples of shape {x.shape[1:]}, item 0 {xs[0].shape[1:]}; they must be the same")
+            raise BadInput(
+                f"item {i} of {role} has samples of shape {x.shape[1:]}, item 0 {xs[0].shape[1:]}; allowed: one shape"
+            )
         xs.append(x)
         ys.append(y)
     if not xs:
@@ -85,8 +96,8 @@ def _collect(items: Iterable[Any] | Iterator[Any], role: str) -> Pair:
 
 
 def _in_byte_order(x: np.ndarray, y: np.ndarray) -> Pair:
-    labels = [str(label) for label in y.tolist()]
-    order = np.array(sorted(range(len(x)), key=lambda i, keys=sample_keys(x): (keys[i], labels[i])))  # type: ignore[misc]
+    keys = list(zip(sample_keys(x), map(str, y.tolist()), strict=True))
+    order = sorted(range(len(x)), key=keys.__getitem__)
     return x[order], y[order]
 
 

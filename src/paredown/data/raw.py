@@ -47,6 +47,7 @@ def finish(raw: Raw, metric: str | None, seed: int) -> Task:
     check.classes(coded, classes)
     given = {role: Split(arranged.xs[role], coded[role]) for role in raw.pairs}
     splits, made = roles.complete(given, options, seed)
+    check.metric_fits(chosen.name, splits, classes)
     return Task(
         name=options.name or raw.name,
         shape=tuple(splits["train"].x.shape[1:]),

@@ -44,7 +44,9 @@ def _hold_out(splits: dict[str, Split], role: str, wanted: int, seed: int) -> st
     train = splits["train"]
     taken = draw(train.y, wanted, seed)
     if not len(taken):
-        raise BadInput(f"train has {len(train)} samples, one a class: too few to make {role} from; add samples or give {role}")
+        raise BadInput(
+            f"train has {len(train)} samples, one a class: too few to make {role} from; add samples or give {role}"
+        )
     kept = np.setdiff1d(np.arange(len(train)), taken)
     splits["train"], splits[role] = _pick(train, kept), _pick(train, taken)
     return f"{role} was made here: {len(taken)} of {len(train)} train samples, stratified, seed {seed}"

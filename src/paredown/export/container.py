@@ -373,3 +373,16 @@ def _is_half(array: np.ndarray) -> bool:
         return bool(array.size) and bool((array.astype(np.float16).astype(np.float32) == array).all())
 
 
+
+
+def tensor_bytes(frozen: Frozen) -> dict[str, int]:
+    """Return what each slot's values take in the file, rounded up to whole bytes."""
+    coder, raw = Encoder(), bytearray()
+    scribe = _Scribe(coder, raw)
+    before: tuple[int, ...] = ()
+    sizes = {}
+    for name in frozen.spec.slot_users():
+        start = scribe.position() + 8 * len(raw)
+        before = scribe.tensor(before, frozen.tensors[name]).shape
+        sizes[name] = -(-(scribe.position() + 8 * len(raw) - start) // 8)
+    return sizes

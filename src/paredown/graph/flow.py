@@ -127,15 +127,11 @@ class Flow:
 
     def bind(self, track: Track, dim: int, key: Axis, why: str) -> None:
         """Tie a value's channels, which should lie along `dim`, to a slot's dimension; freeze both if they do not."""
-        if track.dim == dim:
+        if track.dim in (dim, None):
             self.labels.tie(track.labels, self.axis(key))
             return
         self.labels.freeze(track.labels, why)
         self.labels.freeze(self.axis(key), why)
-
-    def number(self, leaf: Any) -> Any:
-        """Return an argument with sizes that the network computes put in as integers."""
-        return mapped(leaf, lambda x: self.values[x] if isinstance(x, Value) else x)
 
     def moved(self, node: Node) -> Any:
         """Return what a position-moving node makes, by running it on labels."""
@@ -152,19 +148,3 @@ class Flow:
         if isinstance(made, Tensor):
             return gathered(made.contiguous(), self.labels)
         return tuple(gathered(one.contiguous(), self.labels) for one in made)
-
-
-def trace(net: Net) -> Flow:
-    """Return how channels flow through `net`, whose inputs and outputs keep all of theirs."""
-    import paredown.graph.rules_layer
-    import paredown.graph.rules_move  # noqa: F401
-
-    flow = Flow(net)
-    for name, shape in net.spec.inputs:
-        flow.values[name] = flow.frozen((1, *shape), f"{name} is an input")
-    for node in net.spec.nodes:
-        known = RULES.get(node.op)
-        flow.values[node.name] = known(flow, node) if known else flow.stop(node, "is not followed")
-    for leaf in references(net.spec.output):
-        flow.hold(leaf, f"{leaf} is returned by the network")
-    return flow

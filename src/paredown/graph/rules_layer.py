@@ -137,7 +137,7 @@ def _convolved(flow: Flow, node: Node) -> Track:
         flow.readers.setdefault(in_key, []).append(node.name)
         labels = flow.axis(out_key)
     else:
-        if track.dim != dim:
+        if track.dim not in (dim, None):
             flow.labels.freeze(track.labels, f"{node.name} reads along another dimension")
         reads = track.labels if track.dim == dim else np.repeat(track.labels[:1], track.shape[dim])
         labels, out_key = _grouped(flow, weight, (reads, groups), transposed)
@@ -201,6 +201,11 @@ def _product(flow: Flow, node: Node, value: Any, matrix: Any, transposed: bool) 
     _tie_slots(flow, node, labels, ("bias",))
     made = _shape(flow, node)
     return Track(made, len(made) - 1, labels)
+
+
+@rule("bmm", "scaled_dot_product_attention")
+def _attention(flow: Flow, node: Node) -> Any:
+    return flow.stop(node, "weighs values by each other (attention), so it mixes channels")
 
 
 @rule("embedding")

@@ -37,8 +37,8 @@ def _turned(flow: Flow, node: Node) -> Any:
 @rule("narrow", "slice.Tensor")
 def _cut(flow: Flow, node: Node) -> Any:
     track = flow.track(node.args["self"])
-    plain = all(v is None or isinstance(v, int) for k in ("start", "end", "length", "step") for v in (node.args.get(k),))
-    if track is None or not plain:
+    places = [node.args.get(name) for name in ("start", "end", "length", "step")]
+    if track is None or not all(place is None or isinstance(place, int) for place in places):
         return flow.stop(node, "cuts at a computed place")
     dim = node.args.get("dim", 0) % len(track.shape)
     if dim == track.dim and node.args.get("step", 1) != 1:
@@ -105,4 +105,5 @@ def _size(flow: Flow, node: Node) -> Any:
 
 @rule("getitem")
 def _item(flow: Flow, node: Node) -> Any:
-    return flow.values[node.args["self"]][node.args["index"]]
+    found = flow.values[node.args["self"]]
+    return found[node.args["index"]] if isinstance(found, tuple) else flow.stop(node, "is part of an unfollowed value")

@@ -10,32 +10,33 @@ def dense(
     classes: int,
     widths: tuple[int, ...] = (16,),
     kernel: int = 3,
-    groups: int = 1,
+    stem: tuple[int, int] = (3, 1),
     reduce: int = 1,
     head: str = "flat",
 ) -> nn.Sequential:
-    """Return average pooling by `reduce`, then per width a convolution, batch norm, ReLU and halving, then the head.
+    """Return average pooling by `reduce`; for each width a convolution, batch norm, ReLU and halving; then the head.
 
-    shape: (channels, height, width). widths: channels of each convolution. kernel: side of every kernel, odd.
-    groups: of every convolution but the first. reduce: input resolution is divided by it. head: "flat" (a linear layer
-    on all positions) or "pool" (on the mean over positions). Raises BadInput for sizes that do not fit.
+    shape: (channels, height, width). widths: channels of each convolution. kernel: side of the kernels after the first.
+    stem: side and stride of the first kernel; a stride above 1 stands in for the halving after it. reduce: the input's
+    resolution is divided by it. Convolutions are not padded while more than 3 rows are left. head: "flat", a linear
+    layer on all positions, or "pool", on the mean over positions. Raises BadInput for sizes that do not fit.
     """
     if len(shape) != 3:
         raise BadInput(f"model dense wants pictures (channels, height, width), not samples of shape {shape}; use mlp")
-    channels, height, width = shape
+    channels, *sides = shape
     layers: list[nn.Module] = [nn.AvgPool2d(reduce)] if reduce > 1 else []
-    height, width = height // reduce, width // reduce
+    sides = [side // reduce for side in sides]
     for at, wide in enumerate(widths):
-        split = groups if at and channels % groups == 0 and wide % groups == 0 else 1
-        layers += [nn.Conv2d(channels, wide, kernel, padding=kernel // 2, groups=split, bias=False), nn.BatchNorm2d(wide), nn.ReLU()]
+        side, stride = stem if at == 0 else (kernel, 1)
+        padding = 0 if min(sides) - side + 1 > 3 else side // 2
+        layers += [nn.Conv2d(channels, wide, side, stride, padding, bias=False), nn.BatchNorm2d(wide), nn.ReLU()]
+        sides = [(s + 2 * padding - side) // stride + 1 for s in sides]
         channels = wide
-        if min(height, width) >= 2:
+        if min(sides) >= 4 and stride == 1:
             layers.append(nn.MaxPool2d(2))
-            height, width = height // 2, width // 2
-    if height < 1 or width < 1:
-        raise BadInput(f"reduce={reduce} leaves nothing of a {shape[1]} x {shape[2]} picture")
+            sides = [s // 2 for s in sides]
+        if min(sides) < 1:
+            raise BadInput(f"model dense with reduce={reduce}, stem={stem} leaves nothing of a {shape[1]} x {shape[2]} picture")
     if head == "pool":
-        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
-    else:
-        layers += [nn.Flatten(), nn.Linear(channels * height * width, classes)]
-    return nn.Sequential(*layers)
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], classes))

@@ -1,0 +1,97 @@
+"""Writing a network's files and measuring them where they run; and measuring any file. Needs no torch."""
+
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from paredown.core.artifact import Artifact
+from paredown.core.catalog import entry
+from paredown.core.errors import BadInput
+from paredown.core.metric import quality
+from paredown.core.task import Task
+from paredown.export.onnx import Onnx
+from paredown.export.packed import Packed
+from paredown.export.runtime import Predict
+from paredown.graph.frozen import Frozen
+
+TARGETS = ("packed", "onnx")
+LATER = ("litert", "executorch", "c")
+_LOADERS: dict[str, Any] = {".pdn": Packed(), ".onnx": Onnx()}
+
+
+def backend(target: str) -> Any:
+    """Return the backend called `target`. Raises BadInput for one that does not exist, or not yet."""
+    if target in LATER:
+        raise BadInput(f"target {target!r} is not available in this version yet; allowed: {', '.join(TARGETS)}")
+    known = {"packed": Packed(), "onnx": Onnx()}
+    if target in known:
+        return known[target]
+    found = entry(target) if "." in target else None
+    if found is None or found.kind != "backend":
+        raise BadInput(f"target {target!r} is unknown; allowed: {', '.join(TARGETS)}")
+    return found.cls()
+
+
+def load(path: str | Path) -> Predict:
+    """Return `predict(inputs) -> scores` for a file, by its suffix. Raises BadInput or Damaged."""
+    path = Path(path)
+    if path.suffix not in _LOADERS:
+        raise BadInput(f"file {path} is of no known kind; allowed: {', '.join(_LOADERS)}")
+    return _LOADERS[path.suffix].load(path)
+
+
+def deliver(frozen: Frozen, source: np.ndarray, task: Task, role: str, target: str, folder: Path) -> Artifact:
+    """Write one target's file and return it with its quality on `role` and its mismatches against `source`.
+
+    source: the scores of the model that the file comes from, on the same role's samples.
+    """
+    engine = backend(target)
+    artifact = engine.write(frozen, folder)
+    scores = engine.load(Path(artifact.path))(task.inputs(role))
+    wrong = int((scores.argmax(1) != source.argmax(1)).sum())
+    measured = quality(task.metric, role, scores, task.splits[role].y)
+    return replace(artifact, quality=measured, mismatches=wrong, n=len(scores))
+
+
+def latency_ms(predict: Predict, sample: np.ndarray, repeats: int = 50) -> dict[str, float]:
+    """Return {"median", "low", "high", "repeats"} of one sample's time, warm, on one thread; low and high are quartiles."""
+    for _ in range(5):
+        predict(sample)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        predict(sample)
+        times.append(1000 * (time.perf_counter() - start))
+    low, median, high = statistics.quantiles(times, n=4)
+    return {"median": median, "low": low, "high": high, "repeats": repeats}
+
+
+def measure(artifact: str | Path, data: Task, split: str = "test", confidence: float = 0.95) -> dict[str, Any]:
+    """Return a file's accuracy, interval and latency in its own runtime, as the JSON of `paredown evaluate`.
+
+    artifact: a `.pdn` or `.onnx` file. Raises BadInput or Damaged.
+    """
+    if split not in data.splits:
+        raise BadInput(f"split {split!r} is not in task {data.name}; allowed: {', '.join(data.splits)}")
+    path = Path(artifact)
+    predict = load(path)
+    inputs = data.inputs(split)
+    try:
+        scores = predict(inputs)
+    # ONNX Runtime's exceptions share no base class of their own below Exception.
+    except Exception as error:  # noqa: BLE001
+        raise BadInput(f"file {path} does not run on samples of shape {data.shape}: {str(error).splitlines()[0]}") from error
+    if scores.ndim != 2 or scores.shape[1] != len(data.classes):
+        raise BadInput(f"file {path} gives scores of shape {scores.shape[1:]}; task {data.name} has {len(data.classes)} classes")
+    found = quality(data.metric, split, scores, data.splits[split].y, confidence)
+    return {
+        "schema": "paredown/evaluate/1", "artifact": str(path), "bytes": path.stat().st_size, "split": split,
+        "metric": found.metric, "value": found.value, "low": found.low, "high": found.high, "n": found.n,
+        "latency_ms": latency_ms(predict, inputs[:1]), "runtime": f"onnxruntime {onnxruntime.__version__}, CPU, 1 thread",
+    }  # fmt: skip
+

@@ -1,0 +1,77 @@
+"""Folding batch norms into the layers before them."""
+
+import torch
+from torch import Tensor
+
+from paredown.graph.net import Net
+from paredown.graph.ops import WEIGHTED
+from paredown.graph.slots import Free, Masked
+from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
+
+
+def fold_batchnorm(net: Net) -> tuple[Net, list[tuple[str, str]]]:
+    """Return (a copy with batch norms folded, [(layer left alone, why)]); in eval mode both compute the same.
+
+    y = gamma (W x + b - mean) / sqrt(var + eps) + beta becomes one layer (Jacob et al. 2018, eq. 14). A norm is folded
+    when a convolution or linear layer alone feeds it and feeds nothing else, and its weights are float and its own.
+    """
+    folded = net.copy()
+    left: list[tuple[str, str]] = []
+    for node in net.spec.nodes:
+        if node.op != "batch_norm":
+            continue
+        reason = _obstacle(folded, node)
+        if reason:
+            left.append((str(node.slot("weight") or node.name).removesuffix(".weight"), reason))
+        else:
+            _fold_(folded, node)
+    return folded, left
+
+
+def _obstacle(net: Net, norm: Node) -> str:
+    """Return why a norm cannot be folded, or nothing."""
+    makers = [n for n in net.spec.nodes if n.name == norm.args["input"]]
+    if not makers or makers[0].op not in WEIGHTED:
+        return "no convolution or linear layer feeds it"
+    maker = makers[0]
+    if "transpose" in maker.op:
+        return f"{maker.op} keeps its output channels in the second dimension"
+    if len(net.spec.users(maker.name)) > 1 or Value(maker.name) in set(references(net.spec.output)):
+        return f"the output of {maker.name} is also used elsewhere"
+    users = net.spec.slot_users()
+    for argument in ("weight", "bias"):
+        slot = maker.slot(argument)
+        if slot is not None and (len(users[slot]) > 1 or not isinstance(net.slot(slot), Free | Masked)):
+            return f"the {argument} of {maker.name} is shared or already held as integers"
+        if slot is None and maker.args.get(argument) is not None:
+            return f"the {argument} of {maker.name} is computed"
+    if norm.args["running_mean"] is None:
+        return "it keeps no running statistics"
+    return ""
+
+
+@torch.no_grad()
+def _fold_(net: Net, norm: Node) -> None:
+    maker = net.spec.node(norm.args["input"])
+    mean, var = (net.slot(norm.args[k])() for k in ("running_mean", "running_var"))
+
+    def value(argument: str, default: Tensor) -> Tensor:
+        slot = norm.slot(argument)
+        return net.slot(slot)() if slot is not None else default
+
+    scale = value("weight", torch.ones_like(var)) / torch.sqrt(var + norm.args["eps"])
+    weight = net.slot(maker.args["weight"])
+    weight.value.mul_(scale.view(-1, *[1] * (weight.value.dim() - 1)))
+    old = net.slot(maker.args["bias"])() if maker.slot("bias") is not None else torch.zeros_like(mean)
+    name = maker.slot("bias") or Slot(str(maker.args["weight"]).removesuffix("weight") + "bias")
+    net.set_slot(name, Free((old - mean) * scale + value("bias", torch.zeros_like(mean))))
+    _remove_(net, norm, maker.with_args(bias=name))
+
+
+def _remove_(net: Net, norm: Node, maker: Node) -> None:
+    def past(leaf: object) -> object:
+        return Value(maker.name) if leaf == norm.name and isinstance(leaf, Value) else leaf
+
+    nodes = [maker if n.name == maker.name else n for n in net.spec.nodes if n.name != norm.name]
+    nodes = [Node(n.name, n.op, mapped(n.args, past)) for n in nodes]
+    net.rewire(Spec(net.spec.inputs, tuple(nodes), mapped(net.spec.output, past)))

@@ -1,0 +1,148 @@
+"""Channel groups: which slices of which stored tensors go together when a channel is removed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paredown.graph.flow import Axis, Flow
+from paredown.graph.labels import Track
+from paredown.graph.net import Net
+from paredown.graph.trace import trace
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Slices of one stored tensor: `indices` along `dim` of the slot."""
+
+    slot: str
+    dim: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Layers whose channels are tied, as units that can be removed one by one.
+
+    name: the slot of the first weight that makes these channels. units: for each, the cuts that remove it everywhere.
+    makers: (slot, dim) of the weights that make the channels; readers: of those that read them.
+    frozen: {layer's weight: why some or all of its channels must stay}. needed: sets of units of which one must stay.
+    """
+
+    name: str
+    units: tuple[tuple[Cut, ...], ...]
+    makers: tuple[Axis, ...]
+    readers: tuple[Axis, ...] = ()
+    frozen: Mapping[str, str] = field(default_factory=dict)
+    needed: tuple[frozenset[int], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def width(self) -> int:
+        """Return how many channels of the first maker one unit has (the fewest, where units differ)."""
+        counts = [sum(len(c.indices) for c in unit if (c.slot, c.dim) in self.makers[:1]) for unit in self.units]
+        return max(1, min(counts, default=1))
+
+    def lowest(self, scores: Sequence[float] | Tensor, count: int) -> tuple[int, ...]:
+        """Return the `count` units of lowest score, fewer where more would leave a value without channels."""
+        gone: set[int] = set()
+        for unit in np.argsort(np.asarray([float(s) for s in scores]), kind="stable").tolist():
+            if len(gone) >= count:
+                break
+            if not any(need <= gone | {unit} for need in self.needed):
+                gone.add(unit)
+        return tuple(sorted(gone))
+
+
+def groups(net: Net) -> list[Group]:
+    """Return every channel group of `net`, in order of first use, those that must stay included (they have no units).
+
+    Convolutions (grouped, depthwise, transposed), linear layers, embeddings, norms, elementwise operators, reshapes,
+    concatenation, splits, shuffles and pooling are followed; everything else freezes the channels that reach it, and
+    `Group.frozen` says why. A grouped convolution is cut by whole groups or at the same place in each group.
+    """
+    flow = trace(net)
+    cuts = _cuts(flow)
+    found = [_group(flow, axes, cuts) for axes in _components(flow)]
+    needs = _needs(flow, {root: (n, at) for n, (_, roots) in enumerate(found) for at, root in enumerate(roots)})
+    return [replace(group, needed=_least(needs.get(n, set()))) for n, (group, _) in enumerate(found)]
+
+
+def filters(net: Net, group: Group, axes: Iterable[Axis] | None = None) -> list[Tensor]:
+    """Return, for each unit, the weights that make its channels (or, with `axes`, those cut along these), flat."""
+    wanted = set(group.makers if axes is None else axes)
+    held = {slot: net.slot(slot)() for slot, _ in wanted}
+    return [_flat([c for c in unit if (c.slot, c.dim) in wanted], held) for unit in group.units]
+
+
+def _flat(cuts: list[Cut], held: Mapping[str, Tensor]) -> Tensor:
+    parts = []
+    for cut in cuts:
+        tensor = held[cut.slot]
+        parts.append(tensor.index_select(cut.dim, torch.tensor(cut.indices, device=tensor.device)).reshape(-1))
+    return torch.cat(parts) if parts else torch.zeros(0)
+
+
+def _cuts(flow: Flow) -> dict[int, list[Cut]]:
+    """Return {root label: every slice of a stored tensor that carries it}."""
+    found: dict[int, list[Cut]] = {}
+    for (slot, dim), labels in flow.axes.items():
+        roots = flow.labels.roots(labels)
+        order = np.argsort(roots, kind="stable")
+        for at in np.split(order, np.flatnonzero(np.diff(roots[order])) + 1):
+            found.setdefault(int(roots[at[0]]), []).append(Cut(slot, dim, tuple(sorted(at.tolist()))))
+    return found
+
+
+def _components(flow: Flow) -> list[list[Axis]]:
+    """Return the makers, those that share a set of channels together, in order of first use."""
+    owner: dict[int, int] = {}
+    parts: dict[int, list[Axis]] = {}
+    for number, key in enumerate(flow.makers):
+        roots = set(flow.labels.roots(flow.axes[key]).tolist())
+        joined = {owner[root] for root in roots if root in owner}
+        first = min({number, *joined})
+        members = [axis for part in sorted({*joined}) for axis in parts.pop(part)] + [key]
+        parts[first] = members
+        owner.update({root: first for root, part in owner.items() if part in joined} | dict.fromkeys(roots, first))
+    return [parts[first] for first in sorted(parts)]
+
+
+def _group(flow: Flow, makers: list[Axis], cuts: dict[int, list[Cut]]) -> tuple[Group, list[int]]:
+    """Return the group of these makers, and the label that stands for each of its units."""
+    frozen: dict[str, str] = {}
+    units: dict[int, tuple[Cut, ...]] = {}
+    for key in makers:
+        for root in dict.fromkeys(flow.labels.roots(flow.axes[key]).tolist()):
+            if why := flow.labels.reasons(root):
+                frozen.setdefault(key[0], "; ".join(why))
+            else:
+                units[root] = tuple(cuts[root])
+    if len(units) == 1 and not frozen:
+        frozen, units = {key[0]: "its channels can only be removed all together" for key in makers}, {}
+    touched = {(cut.slot, cut.dim) for unit in units.values() for cut in unit}
+    readers = tuple(axis for axis in flow.readers if axis in touched)
+    return Group(makers[0][0], tuple(units.values()), tuple(makers), readers, frozen), list(units)
+
+
+def _needs(flow: Flow, owner: Mapping[int, tuple[int, int]]) -> dict[int, set[frozenset[int]]]:
+    """Return, by group number, the sets of units whose removal would leave some value without channels."""
+    needs: dict[int, set[frozenset[int]]] = {}
+    for made in flow.values.values():
+        for track in made if isinstance(made, tuple) else (made,):
+            if not isinstance(track, Track):
+                continue
+            places = [owner.get(root) for root in {*flow.labels.roots(np.unique(track.labels)).tolist()}]
+            numbers = {None if place is None else place[0] for place in places}
+            number = numbers.pop() if len(numbers) == 1 else None
+            if number is not None:
+                needs.setdefault(number, set()).add(frozenset(place[1] for place in places if place))
+    return needs
+
+
+def _least(sets: set[frozenset[int]]) -> tuple[frozenset[int], ...]:
+    least = [s for s in sets if not any(other < s for other in sets)]
+    return tuple(sorted(least, key=lambda s: (len(s), sorted(s))))

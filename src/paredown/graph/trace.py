@@ -1,0 +1,19 @@
+"""Follow the channels of a whole network."""
+
+from paredown.graph import rules_layer, rules_move  # noqa: F401  (each registers its rules)
+from paredown.graph.flow import RULES, Flow
+from paredown.graph.net import Net
+from paredown.graph.spec import references
+
+
+def trace(net: Net) -> Flow:
+    """Return how channels flow through `net`, whose inputs and outputs keep all of theirs."""
+    flow = Flow(net)
+    for name, shape in net.spec.inputs:
+        flow.values[name] = flow.frozen((1, *shape), f"{name} is an input")
+    for node in net.spec.nodes:
+        known = RULES.get(node.op)
+        flow.values[node.name] = known(flow, node) if known else flow.stop(node, "is not followed")
+    for leaf in references(net.spec.output):
+        flow.hold(leaf, f"{leaf} is returned by the network")
+    return flow

@@ -1,0 +1,156 @@
+"""Running one candidate: its recipe step by step, from the deepest prefix there is, then its file, measured."""
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from paredown.core.candidate import Candidate, Result
+from paredown.core.errors import BadInput
+from paredown.core.plan import Plan
+from paredown.core.store import read_json, write_whole
+from paredown.core.task import Task
+from paredown.core.work import Work
+from paredown.cost.count import count, layers
+from paredown.export.container import tensor_bytes
+from paredown.export.container import write as pack
+from paredown.export.deliver import deliver, latency_ms, load
+from paredown.graph.freeze import freeze
+from paredown.graph.net import Net
+from paredown.train.data import Data
+from paredown.train.evaluate import evaluate, scores
+from paredown.train.fit import Extras, Stopped, fit
+from paredown.zoo.resolve import network
+
+
+class OutOfTime(Exception):
+    """The budget ended while a candidate was being trained."""
+
+
+@dataclass
+class Bench:
+    """A task on a device, where to keep finished prefixes, what to write, and until when."""
+
+    task: Task
+    device: str
+    folder: Path
+    targets: tuple[str, ...] = ("packed",)
+    measure_latency: bool = False
+    deadline: float | None = None
+    data: dict[str, Data] = field(default_factory=dict)
+
+    def split(self, role: str) -> Data:
+        """Return a role's data on the device, loaded once."""
+        if role not in self.data:
+            self.data[role] = Data.of(self.task, role, self.device)
+        return self.data[role]
+
+    def watch(self, _: float = 0.0) -> None:
+        """Raise Stopped when the time is over."""
+        if self.deadline is not None and time.time() > self.deadline:
+            raise Stopped
+
+    def work(self, candidate: Candidate, checkpoint: Path) -> Work:
+        """Return the services that steps may use."""
+        train, calib, val = self.split("train"), self.split("calib"), self.split("val")
+
+        def fitting(net: Net, loss: Any, habits: tuple[Any, ...], plan: Plan) -> dict[str, float]:
+            better = 1 if self.task.metric.higher_is_better else -1
+            extras = Extras(
+                val=lambda model: better * evaluate(model, val, self.task.metric, "val").value,
+                watch=self.watch, checkpoint=checkpoint,
+                checkpoint_epochs=max(1, round(2_000_000 / len(train))),
+            )  # fmt: skip
+            return fit(net, train, loss, habits, plan, candidate.seed, extras)
+
+        def evaluating(net: Net) -> Any:
+            return evaluate(net, val, self.task.metric, "val")
+
+        return Work({"fit": fitting, "calib": (calib.x, calib.y), "evaluate": evaluating}, candidate.seed)
+
+
+def run(candidate: Candidate, bench: Bench, told: Callable[[str], None] | None = None) -> tuple[Result, list[dict[str, str]]]:
+    """Return the candidate's result and its notes; its network and files are written below `bench.folder`.
+
+    Raises OutOfTime when the bench's deadline passes. Input that a step refuses makes a failed result, not an error.
+    """
+    start = time.time()
+    folder = bench.folder / "candidates" / candidate.id
+    try:
+        net, story, notes = trained(candidate, bench, told)
+        result = finished(candidate, net, bench, folder, story)
+    except Stopped as error:
+        raise OutOfTime from error
+    except BadInput as error:
+        return Result(candidate.id, failed=str(error), seconds=time.time() - start), []
+    return Result(**{**vars(result), "seconds": time.time() - start}), notes
+
+
+def trained(
+    candidate: Candidate, bench: Bench, told: Callable[[str], None] | None = None
+) -> tuple[Net, list[dict[str, Any]], list[dict[str, str]]]:
+    """Return (network, story, notes) after the whole recipe, going on from the longest prefix that is stored."""
+    candidate.recipe.check()
+    ids = candidate.prefix_ids()
+    done = next((n for n in range(len(ids), 0, -1) if (bench.folder / "steps" / ids[n - 1] / "story.json").exists()), 0)
+    if done:
+        kept = bench.folder / "steps" / ids[done - 1]
+        net, past = Net.load(kept).to(bench.device), read_json(kept / "story.json")
+        story, notes = past["steps"], past["notes"]
+    else:
+        net = network(candidate.spec, bench.task.shape, len(bench.task.classes), candidate.seed).to(bench.device)
+        story, notes = [], []
+    for at in range(done, len(ids)):
+        step, start = candidate.recipe.steps[at], time.time()
+        bench.watch()
+        if told:
+            told(step.part_name)
+        work = bench.work(candidate, bench.folder / "steps" / f"{ids[at]}.checkpoint").scoped(step.part_name, step.card.needs)
+        torch.manual_seed(candidate.seed)
+        net = step.apply(net, work)
+        story = [*story, _chapter(step.part_name, net, bench, time.time() - start)]
+        notes = [*notes, *(note.to_json() for note in work.notes)]
+        _keep(net, {"steps": story, "notes": notes}, bench.folder / "steps" / ids[at])
+    return net, story, notes
+
+
+def _chapter(name: str, net: Net, bench: Bench, seconds: float) -> dict[str, Any]:
+    val = evaluate(net, bench.split("val"), bench.task.metric, "val")
+    return {"step": name, "val": val.value, "file_bytes": len(pack(freeze(net))[0]), "seconds": seconds}
+
+
+def _keep(net: Net, story: dict[str, Any], folder: Path) -> None:
+    """Store a prefix's network, whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    net.save(partial)
+    write_whole(partial / "story.json", json.dumps(story))
+    if folder.exists():
+        shutil.rmtree(partial)
+    else:
+        partial.rename(folder)
+
+
+def finished(candidate: Candidate, net: Net, bench: Bench, folder: Path, story: list[dict[str, Any]]) -> Result:
+    """Return the result of a trained network: its files written and measured on validation, its cost counted."""
+    frozen = freeze(net)
+    source = scores(net, bench.split("val"))
+    artifacts = tuple(deliver(frozen, source, bench.task, "val", target, folder / "artifacts") for target in bench.targets)
+    cost = count(net)
+    first = artifacts[0]
+    sizes = tensor_bytes(frozen)
+    measured: dict[str, Any] = {}
+    if bench.measure_latency:
+        sample = np.ascontiguousarray(bench.task.inputs("val")[:1])
+        measured["latency_ms"] = latency_ms(load(first.path), sample)["median"]
+    net.save(folder / "net")
+    return Result(
+        candidate.id, first.bytes, first.quality, None, artifacts, cost.to_json(), measured,
+        tuple(story), tuple({**row, "bytes": sizes.get(row.get("slot", ""), 0)} for row in layers(net)),
+    )  # fmt: skip
