@@ -76,7 +76,7 @@ class Odd(nn.Module):
         (lambda a, b: torch.softmax(a, 1) + b, {"a", "b"}, "softmax"),
         (lambda a, b: a + b.mean(1, keepdim=True), {"b"}, "reduces over channels"),
         (lambda a, b: a * b[:, 2:3], {"b"}, "stretches"),
-        (lambda a, b: a + b.permute(0, 2, 1, 3)[:, :6, :1].transpose(1, 2), {"a", "b"}, "stretches"),
+        (lambda a, b: a[..., :6] + b[:, :, :1, :1].permute(0, 2, 3, 1), {"a", "b"}, "crosses channels"),
         (lambda a, b: a[:, ::2].repeat(1, 2, 1, 1) + b, {"a", "b"}, "every few channels"),
         (lambda a, b: a.roll(1, 1) + b, {"a", "b"}, "rolls"),
         (lambda a, b: a + b[:, 1].unsqueeze(1), {"b"}, "by number"),

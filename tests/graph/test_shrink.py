@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 import torch
 from example_nets import IMAGE, NETS
-from torch import Tensor
+from torch import Tensor, nn
 
 from paredown.core.errors import BadInput
+from paredown.graph import shrink
 from paredown.graph.capture import capture
 from paredown.graph.groups import Group, groups
 from paredown.graph.net import Net
-from paredown.graph.shrink import mask_channels, remove_channels
+from paredown.graph.shrink import mask_channels, remove_channels, sliced
 from paredown.graph.slots import Codebook, Free, Grid, Masked
 
 
@@ -109,27 +110,45 @@ def test_training_keeps_what_is_masked_at_zero() -> None:
     assert (masked.slot("body.0.0.weight")()[0] == 0).all() and (masked.slot("body.2.0.weight")()[:, 0] == 0).all()
 
 
-def wrong_reader(group: Group) -> Group:
-    """Return a group that says that unit 0 is read where unit 1 is."""
-    other = {(c.slot, c.dim): c for c in group.units[1]}
-    cuts = tuple(other[c.slot, c.dim] if c.dim == 1 else c for c in group.units[0])
-    return dataclasses.replace(group, units=(cuts, *group.units[1:]))
+def cut_wrongly(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Make weights with `size` inputs lose the wrong ones."""
+
+    def wrong(slot: nn.Module, dim: int, keep: Tensor) -> nn.Module:
+        off = dim == 1 and slot().shape[1] == size
+        return sliced(slot, dim, ((keep + 1) % size).sort().values if off else keep)
+
+    monkeypatch.setattr(shrink, "sliced", wrong)
 
 
-def test_a_group_that_fails_is_left_alone_and_named_and_the_others_go() -> None:
+def test_a_group_that_fails_is_left_alone_and_named_and_the_others_go(monkeypatch: pytest.MonkeyPatch) -> None:
     net = traced("vgg")
     first, second, *_ = groups(net)
-    thin, left = remove_channels(net, {wrong_reader(first): (0,), second: (0, 1)})
+    cut_wrongly(monkeypatch, 8)
+    thin, left = remove_channels(net, {first: (0,), second: (0, 1)})
     assert set(left) == {first.name} and "differs" in left[first.name]
     assert thin.slot(first.name)().shape[0] == 8 and thin.slot(second.name)().shape[0] == 10
 
 
-def test_dead_weights_do_not_hide_a_wrong_group() -> None:
+def test_dead_weights_do_not_hide_a_wrong_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     net = traced("vgg")
     with torch.no_grad():
         net.slot("fc.4.weight").value.zero_()
-    _, left = remove_channels(net, {wrong_reader(groups(net)[0]): (0,)})
+    cut_wrongly(monkeypatch, 8)
+    _, left = remove_channels(net, {groups(net)[0]: (0,)})
     assert left
+
+
+def test_groups_of_another_network_are_refused() -> None:
+    net = traced("vgg")
+    first, second, *_ = groups(net)
+    thin, _ = remove_channels(net, {first: (0,)})
+    again, left = remove_channels(thin, {second: (3,), first: (7,)})
+    assert set(left) == {first.name}
+    assert again.slot(second.name)().shape == (11, 7, 3, 3)
+    other = {(c.slot, c.dim): c for c in first.units[1]}
+    crossed = tuple(other[c.slot, c.dim] if c.dim == 1 else c for c in first.units[0])
+    _, left = remove_channels(net, {dataclasses.replace(first, units=(crossed, *first.units[1:])): (0,)})
+    assert "afresh" in left[first.name]
 
 
 def test_nothing_is_emptied() -> None:

@@ -83,18 +83,18 @@ def _all_masked(net: Net, chosen: Chosen) -> Net:
 
 
 def _shrunk(net: Net, flow: Flow, chosen: Chosen) -> Net:
-    gone = {
-        flow.labels.find(int(flow.axis((cut.slot, cut.dim))[cut.indices[0]]))
-        for group, units in chosen.items()
-        for unit in _checked(group, units)
-        for cut in group.units[unit]
-    }
+    cuts = [cut for group, units in chosen.items() for unit in _checked(group, units) for cut in group.units[unit]]
+    gone = {flow.labels.find(int(flow.axis((cut.slot, cut.dim))[index])) for cut in cuts for index in cut.indices}
     kept, out = Kept(flow, gone), net.copy()
     spec = resized(flow, gone)
+    leaving = {(cut.slot, cut.dim, index) for cut in cuts for index in cut.indices}
     for (slot, dim), labels in flow.axes.items():
         mask = kept.mask(labels)
+        leaving.symmetric_difference_update((slot, dim, index) for index in (~mask).nonzero()[0].tolist())
         if not mask.all():
             out.set_slot(slot, sliced(out.slot(slot), dim, torch.from_numpy(mask.nonzero()[0])))
+    if leaving:
+        raise ValueError(f"the units do not fit this network at {min(leaving)[0]}; take its groups afresh")
     out.rewire(Spec(spec.inputs, _retyped(spec, net.spec), spec.output) if net.spec is not flow.net.spec else spec)
     return out
 

@@ -18,8 +18,9 @@ def dense(
 
     shape: (channels, height, width). widths: channels of each convolution. kernel: side of the kernels after the first.
     stem: side and stride of the first kernel; a stride above 1 stands in for the halving after it. reduce: the input's
-    resolution is divided by it. Convolutions are not padded while more than 3 rows are left. head: "flat", a linear
-    layer on all positions, or "pool", on the mean over positions. Raises BadInput for sizes that do not fit.
+    resolution is divided by it. A strided first convolution is padded, the others are only where fewer than 4 rows would
+    be left; there is no halving of fewer than 6 rows. head: "flat", a linear layer on all positions, or
+    "pool", on the mean over positions. Raises BadInput for sizes that do not fit.
     """
     if len(shape) != 3:
         raise BadInput(f"model dense wants pictures (channels, height, width), not samples of shape {shape}; use mlp")
@@ -28,11 +29,11 @@ def dense(
     sides = [side // reduce for side in sides]
     for at, wide in enumerate(widths):
         side, stride = stem if at == 0 else (kernel, 1)
-        padding = 0 if min(sides) - side + 1 > 3 else side // 2
+        padding = side // 2 if stride > 1 or min(sides) - side + 1 < 4 else 0
         layers += [nn.Conv2d(channels, wide, side, stride, padding, bias=False), nn.BatchNorm2d(wide), nn.ReLU()]
         sides = [(s + 2 * padding - side) // stride + 1 for s in sides]
         channels = wide
-        if min(sides) >= 4 and stride == 1:
+        if min(sides) >= 6 and stride == 1:
             layers.append(nn.MaxPool2d(2))
             sides = [s // 2 for s in sides]
         if min(sides) < 1:

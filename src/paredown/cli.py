@@ -1,0 +1,339 @@
+"""The terminal: the same verbs as the Python functions. The only module that prints."""
+
+import errno
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from paredown.core.errors import BadInput
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  help="The smallest model that still meets the accuracy you need, as a file measured in its own runtime.")  # fmt: skip
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+ClickException: Any = typer.BadParameter.__mro__[2]
+"""The root of typer's usage errors; typer carries its own copy of click, under a private name."""
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, everything else on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A zoo id, or path/to/file.py:function. Default: search a small dense family.")]
+Out = Annotated[str | None, typer.Option("--out", help="Where to write. Default: a fresh folder below runs/.")]
+Targets = Annotated[list[str] | None, typer.Option("--target", help="packed or onnx; may be given again. The first is minimised.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+def main() -> None:
+    """Run the terminal: exit 0 done, 2 wrong use or bad input, 3 floor not reached, 130 interrupted, 1 our own fault."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except BadInput as error:
+        _fail(str(error))
+    except ClickException as error:
+        _fail(" ".join(error.format_message().split()))
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("interrupted; nothing that was finished is lost, go on with --resume", markup=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+            raise
+        _fail(f"{error.filename or 'a file'} cannot be written: {error.strerror}; free some space or give another --out")
+
+
+def _fail(line: str) -> None:
+    print(f"paredown: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _threads() -> None:
+    """One thread: small networks lose more to threads waiting for each other than they gain."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+class _Progress:
+    """A progress bar over a search, on a terminal only."""
+
+    def __init__(self, quiet: bool) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True)
+        self.task = self.bar.add_task("starting", total=1.0)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        best = event["best"]
+        shown = "nothing yet" if best is None else f"best {best.trial.result.file_bytes:,} B at {best.trial.result.val.value:.4f}"
+        self.bar.update(self.task, completed=event["progress"], description=f"trial {event['trial'].number + 1}, {shown}")
+
+
+@app.command(epilog="Example: paredown find digits --floor 0.97 --budget 3m")
+def find(
+    task: Annotated[str, typer.Argument(help="A built-in task, a folder of pictures, an .npz, a .csv or a task.yaml.")],
+    floor: Annotated[float, typer.Option(help="What the model must reach on the task's metric, such as 0.97.")],
+    model: Model = None,
+    minimize: Annotated[str, typer.Option(help="What to make small: file_bytes, ram_bytes, macs, bops, params or latency_ms.")] = "file_bytes",
+    limit: Annotated[list[str] | None, typer.Option(help="A hard limit, like ram_bytes=32KB; may be given again.")] = None,
+    target: Targets = None,
+    budget: Annotated[str | None, typer.Option(help="How long to search, like 90s, 5m or 1h. Default: 5m, or no limit with --trials.")] = None,
+    trials: Annotated[int | None, typer.Option(help="How many candidates to try at most.")] = None,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(help="Candidates trained at the same time.")] = 1,
+    device: Device = "auto",
+    confidence: Annotated[float | None, typer.Option(help="Ask that the lower bound of this interval reach the floor, like 0.95.")] = None,
+    searcher: Annotated[str, typer.Option(help="How candidates are proposed: search.tpe or search.random.")] = "search.tpe",
+    out_: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Search for the smallest model that keeps the floor; write its files and a report."""
+    from paredown.verbs.find import find as verb
+
+    _threads()
+    progress = _Progress(quiet or json_)
+    with progress.bar:
+        run = verb(
+            task, floor=floor, model=model, minimize=minimize, limits=limit or [], confidence=confidence, targets=target or ["packed", "onnx"],
+            budget=budget, trials=trials, seed=seed, workers=workers, device=device, searcher=searcher, out=out_, resume=resume, told=progress,
+        )  # fmt: skip
+    _show(run.json, json_, quiet)
+    return 0 if run.reached else 3
+
+
+@app.command(epilog="Example: paredown apply recipe.yaml digits --model lenet_5")
+def apply(
+    recipe: Annotated[str, typer.Argument(help="A recipe file (YAML).")],
+    task: Annotated[str, typer.Argument(help="A task, as for find.")],
+    model: Model = None,
+    target: Targets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out_: Out = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Run one recipe and measure it the way find does."""
+    from paredown.verbs.find import apply as verb
+
+    _threads()
+    run = verb(recipe, model, task, targets=target or ["packed", "onnx"], seed=seed, device=device, out=out_)
+    _show(run.json, json_, quiet)
+    return 0
+
+
+def _show(document: Any, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        print(json.dumps(document))
+        return
+    best = document["best"]
+    if quiet or best is None:
+        if document["why"]:
+            out.print(f"floor not reached: {document['why']}", markup=False)
+        return
+    table = Table("candidate", "file", "validation", "interval", "params", "MACs", title="accuracy / size frontier")
+    for row in document["frontier"]:
+        val, mark = row["val"], "*" if row["id"] == best["id"] else ""
+        table.add_row(row["id"] + mark, f"{row['file_bytes']:,} B", f"{val['value']:.4f}", f"{val['low']:.4f}…{val['high']:.4f}", f"{row['params']:,}", f"{row['macs']:,}")
+    out.print(table)
+    test = best["test"]
+    verdict = "reached" if document["reached"] else "NOT reached"
+    against = f", floor {document['floor']:g} {verdict}" if document["floor"] is not None else ""
+    out.print(f"best: {best['file_bytes']:,} bytes, test {test['metric']} {test['value']:.4f} ({test['low']:.4f}…{test['high']:.4f}, n = {test['n']}){against}")
+    for artifact in best["artifacts"]:
+        out.print(f"  {artifact['path']}  {artifact['bytes']:,} B, test {artifact['test']:.4f}, {artifact['mismatches']} mismatches of {artifact['n']}", soft_wrap=True)
+    out.print(f"report: {document['run']}/report.html   ({document['trials']} trials, {document['seconds']:.0f} s)", soft_wrap=True)
+    if document["why"]:
+        out.print(f"why not: {document['why']}", markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: paredown analyze resnet_small --input 3x32x32")
+def analyze(
+    model: Annotated[str, typer.Argument(help="A zoo id, or path/to/file.py:function.")],
+    input_: Annotated[str, typer.Option("--input", help="Shape of one sample (or 1xCxHxW).")] = "3x32x32",
+    classes: Annotated[int, typer.Option(help="Number of classes, for models that ask.")] = 10,
+    device: Annotated[str | None, typer.Option(help="A named device; none is known in this version.")] = None,
+    json_: Json = False,
+) -> int:
+    """Show the costs by layer and in total, what was not counted, and what methods could do."""
+    if device is not None:
+        raise BadInput(f"device {device!r} is unknown; device models are not available in this version")
+    from paredown.verbs.analyze import analyze as verb
+
+    found = verb(model, _shape(input_), classes)
+    if json_:
+        print(json.dumps(found))
+        return 0
+    table = Table("layer", "op", "output", "params", "nonzero", "bits", "MACs", "prune channels")
+    for row in found["layers"]:
+        shape = "x".join(map(str, row["shape"][1:]))
+        prune = row["can"].get("prune", "")
+        table.add_row(row["name"], row["op"], shape, f"{row['params']:,}", f"{row['nonzero']:,}", f"{row['bits']:,}", f"{row['macs']:,}", prune)
+    out.print(table)
+    total = found["total"]
+    out.print(f"total: {total['params']:,} params ({total['bits'] // 8:,} bytes uncoded), {total['macs']:,} MACs, peak activations {total['peak_bytes']:,} bytes")
+    out.print(f"convention: {found['convention']}; not counted: {', '.join(found['uncounted']) or 'nothing'}", soft_wrap=True)
+    return 0
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if not all(p.isdigit() and int(p) > 0 for p in parts) or len(parts) not in (1, 2, 3, 4):
+        raise BadInput(f"input {text!r} is not a shape; write it like 3x32x32 or 64")
+    sizes = tuple(map(int, parts))
+    return sizes[1:] if len(sizes) == 4 else sizes
+
+
+@app.command(epilog="Example: paredown evaluate runs/digits/best.pdn digits")
+def evaluate(
+    artifact: Annotated[str, typer.Argument(help="A .pdn or .onnx file.")],
+    task: Annotated[str, typer.Argument(help="A task, as for find.")],
+    split: Annotated[str, typer.Option(help="test, val, calib or train.")] = "test",
+    json_: Json = False,
+) -> int:
+    """Measure a file's accuracy, interval and latency in its own runtime. Imports no torch."""
+    from paredown.verbs.evaluate import evaluate as verb
+
+    found = verb(artifact, task, split)
+    if json_:
+        print(json.dumps(found))
+        return 0
+    out.print(f"{found['artifact']}: {found['bytes']:,} bytes", soft_wrap=True)
+    out.print(f"{found['metric']} on {found['split']}: {found['value']:.4f} ({found['low']:.4f}…{found['high']:.4f}, n = {found['n']})")
+    ms = found["latency_ms"]
+    out.print(f"latency: {ms['median']:.3f} ms ({ms['low']:.3f}…{ms['high']:.3f}), one sample, {found['runtime']}")
+    return 0
+
+
+@app.command(epilog="Example: paredown export runs/digits --to onnx --out deploy")
+def export(
+    run: Annotated[str, typer.Argument(help="A run's folder, or folder:candidate.")],
+    to: Annotated[list[str], typer.Option(help="packed or onnx; may be given again.")],
+    out_: Out = None,
+    task: Annotated[str | None, typer.Option(help="The run's task, if it was not a built-in name or a path.")] = None,
+    json_: Json = False,
+) -> int:
+    """Write further formats of a run's winner or of any candidate, verified."""
+    from paredown.verbs.export import export as verb
+
+    made = verb(run, to, out_, task)
+    if json_:
+        print(json.dumps({"schema": "paredown/export/1", "artifacts": [a.to_json() for a in made]}))
+        return 0
+    for a in made:
+        value = a.quality.value if a.quality else float("nan")
+        out.print(f"{a.path}  {a.bytes:,} B, validation {value:.4f}, {a.mismatches} mismatches of {a.n}", soft_wrap=True)
+    return 0
+
+
+@app.command(epilog="Example: paredown report runs/digits --open")
+def report(
+    run: Annotated[str, typer.Argument(help="A run's folder.")],
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    json_: Json = False,
+) -> int:
+    """Rebuild the report from the run's folder."""
+    from paredown.verbs.report import report as verb
+
+    path = verb(run)
+    print(json.dumps({"schema": "paredown/report/1", "path": str(path)}) if json_ else path)
+    if open_:
+        typer.launch(str(path))
+    return 0
+
+
+@app.command(epilog="Example: paredown cite runs/digits")
+def cite(run: Annotated[str, typer.Argument(help="A run's folder.")], json_: Json = False) -> int:
+    """Print BibTeX of what the winner is made of."""
+    from paredown.verbs.report import cite as verb
+
+    text = verb(run)
+    print(json.dumps({"schema": "paredown/cite/1", "bibtex": text}) if json_ else text)
+    return 0
+
+
+@app.command(epilog="Example: paredown methods quantize.learned_step")
+def methods(name: Annotated[str | None, typer.Argument(help="A part's name, for its card.")] = None, json_: Json = False) -> int:
+    """List the parts, one line each; with a name, its card."""
+    from paredown.verbs.catalogue import card, parts
+
+    if name is not None:
+        found = card(name)
+        print(json.dumps(found) if json_ else _card_text(found))
+        return 0
+    rows = parts()
+    if json_:
+        print(json.dumps({"schema": "paredown/methods/1", "parts": rows}))
+        return 0
+    _listing([(r["name"], r["kind"], r["title"]) for r in rows])
+    return 0
+
+
+def _card_text(found: dict[str, Any]) -> str:
+    lines = [f"{found['name']}  ({found['kind']})", found["title"]]
+    lines += [f"  {key}: {', '.join(found[key])}" for key in ("changes", "needs", "takes", "forbids", "gives") if found[key]]
+    lines += [f"  source: {found['source']} {found['paper']}".rstrip()]
+    lines += [f"  {row['field']} = {row['default']}   {row['allowed']}" for row in found["fields"]]
+    return "\n".join([*lines, "", found["doc"]])
+
+
+def _listing(rows: list[tuple[str, ...]]) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def _simple(name: str, rows: list[dict[str, str]], json_: bool) -> int:
+    if json_:
+        print(json.dumps({"schema": f"paredown/{name}/1", name: rows}))
+    else:
+        _listing([tuple(str(v) for v in row.values()) for row in rows])
+    return 0
+
+
+@app.command(epilog="Example: paredown tasks")
+def tasks(json_: Json = False) -> int:
+    """List the built-in tasks."""
+    from paredown.verbs.catalogue import task_rows
+
+    return _simple("tasks", task_rows(), json_)
+
+
+@app.command(epilog="Example: paredown models")
+def models(json_: Json = False) -> int:
+    """List the zoo."""
+    from paredown.verbs.catalogue import model_rows
+
+    return _simple("models", model_rows(), json_)
+
+
+@app.command(epilog="Example: paredown targets")
+def targets(json_: Json = False) -> int:
+    """List the formats that can be written."""
+    from paredown.verbs.catalogue import target_rows
+
+    return _simple("targets", target_rows(), json_)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from paredown import __version__
+
+        print(f"paredown {__version__}")
+        raise typer.Exit
+
+
+if __name__ == "__main__":
+    main()
+
