@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import re
 import sys
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +40,7 @@ def main() -> None:
     except BadInput as error:
         _fail(str(error))
     except ClickException as error:
-        _fail(" ".join(error.format_message().split()))
+        _fail(error.format_message() + _given(error.format_message()))
     except (KeyboardInterrupt, typer.Abort):
         err.print("interrupted; nothing that was finished is lost, go on with --resume", markup=False)
         sys.exit(130)
@@ -48,6 +50,13 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
             raise
         _fail(f"{error.filename or 'a file'} cannot be written: {error.strerror}; free some space or give another --out")
+
+
+def _given(message: str) -> str:
+    """Return what was typed for the option that a usage error names; typer's own messages leave it out."""
+    option = re.search(r"'(--[a-z-]+)'", message)
+    values = [after for before, after in pairwise(sys.argv) if option and before == option[1]]
+    return f" (given: {values[-1]})" if values else ""
 
 
 def _fail(line: str) -> None:

@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import torch
-from contracts.nets import inputs_for, small_mlp
 
+from contracts.nets import inputs_for, small_mlp
 from paredown.core.catalog import build, describe, entry
 from paredown.graph.net import Net
 

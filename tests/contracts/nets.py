@@ -1,5 +1,7 @@
 """Small example networks for the contract suites. Each call gives the same weights."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +28,16 @@ class Block(nn.Module):
 
 def small_conv() -> Net:
     """Return a convolutional network for 1×8×8 inputs and ten classes; its norms have seen data."""
+    return _conv().copy()
+
+
+def small_mlp() -> Net:
+    """Return a multilayer perceptron for 64 inputs and ten classes."""
+    return _mlp().copy()
+
+
+@functools.cache
+def _conv() -> Net:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Block().train()
@@ -34,8 +46,8 @@ def small_conv() -> Net:
         return capture(model.eval(), torch.rand(2, 1, 8, 8))
 
 
-def small_mlp() -> Net:
-    """Return a multilayer perceptron for 64 inputs and ten classes."""
+@functools.cache
+def _mlp() -> Net:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 10))

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import torch
-from contracts.nets import small_conv
 from torch import Tensor
 
+from contracts.nets import small_conv
 from paredown.core.catalog import build, describe, entry
 from paredown.core.work import Work
 from paredown.graph.groups import Group, groups

@@ -20,49 +20,29 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.nets import inputs_for, small_conv, small_mlp
 
+from contracts.nets import inputs_for, small_conv, small_mlp
 from paredown.core.catalog import build, describe, entry
+from paredown.core.cost import Cost
 from paredown.core.recipe import Recipe
 from paredown.core.work import Work
+from paredown.cost.count import count
 from paredown.graph.net import Net
-from paredown.graph.slots import Codebook, Fixed, Grid
 
 
 def params(net: Net) -> int:
-    """Return the number of stored entries, statistics of norms not counted."""
-    return sum(net.slot(n)().numel() for n in net.slot_names() if not isinstance(net.slot(n), Fixed))
+    """Return the number of stored parameters."""
+    return count(net).params
 
 
 def nonzero(net: Net) -> int:
-    """Return how many stored entries are not zero, statistics of norms not counted."""
-    return sum(int((net.slot(n)() != 0).sum()) for n in net.slot_names() if not isinstance(net.slot(n), Fixed))
-
-
-def bits(net: Net) -> int:
-    """Return the bits of the stored entries: codes at their width plus 32 for each step or shared value."""
-    total = 0
-    for slot in map(net.slot, net.slot_names()):
-        extra = slot.step.numel() if isinstance(slot, Grid) else slot.centroids.numel() if isinstance(slot, Codebook) else 0
-        total += 0 if isinstance(slot, Fixed) else slot().numel() * slot.bits + 32 * extra
-    return total
+    """Return how many stored parameters are not zero."""
+    return count(net).nonzero
 
 
 def macs(net: Net) -> int:
-    """Return the multiply-accumulates of convolutions and linear layers for one sample (transposed ones left out)."""
-    shapes, total = net.shapes(), 0
-    for node in net.spec.nodes:
-        weight = node.slot("weight") if node.op == "linear" or node.op.startswith("conv") else None
-        if weight is not None:
-            out, shape = shapes[node.name], net.slot(weight)().shape
-            positions = 1
-            for size in out[:-1] if node.op == "linear" else out[2:]:
-                positions *= size
-            total += positions * shape.numel()
-    return total
-
-
-COUNTERS = {"params": params, "nonzero": nonzero, "bits": bits, "macs": macs}
+    """Return the multiply-accumulates for one sample."""
+    return count(net).macs
 
 
 def same(a: Any, b: Any, tolerance: float = 0.0) -> bool:
@@ -157,12 +137,14 @@ class StepContract:
             assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
     def test_what_its_card_says_falls(self) -> None:
-        counted = [field for field in self.part().card.changes if field in COUNTERS]
+        counted = [field for field in self.part().card.changes if hasattr(Cost(), field)]
         for name, net in self.nets().items():
-            if (out := self.run(net)[0]).spec == net.spec and same(net.state_dict(), out.state_dict()):
+            out = self.run(net)[0]
+            if out.spec == net.spec and same(net.state_dict(), out.state_dict()):
                 continue
+            before, after = count(net), count(out)
             for field in counted:
-                assert COUNTERS[field](out) < COUNTERS[field](net), f"{field} does not fall on {name}"
+                assert getattr(after, field) < getattr(before, field), f"{field} does not fall on {name}"
 
     def test_its_result_has_the_forms_its_card_gives(self) -> None:
         card = self.part().card
@@ -194,7 +176,9 @@ class StepContract:
             for weight, node in net.weighted():
                 unchanged = weight in out.slot_names() and self.untouched(net, out, weight)
                 said = {weight, weight.removesuffix(".weight"), node.name, f"{node.name}.weight"} & noted
-                assert not unchanged or said or self.excused(net, weight), f"{weight} of {name} was left alone in silence"
+                assert not unchanged or said or self.excused(net, weight), (
+                    f"{weight} of {name} was left alone in silence"
+                )
 
     def untouched(self, net: Net, out: Net, weight: str) -> bool:
         """Return whether a weight is as it was: its form, its shape and its values."""

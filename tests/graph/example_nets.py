@@ -33,7 +33,11 @@ class Vgg(nn.Module):
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.a, self.b = conv(3, 8), conv(8, 6), nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.stem, self.a, self.b = (
+            conv(3, 8),
+            conv(8, 6),
+            nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8)),
+        )
         self.c, self.down = conv(8, 10, stride=2), nn.Conv2d(8, 10, 1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +137,12 @@ class Twice(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.same, self.n1, self.n2 = conv(3, 8), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.stem, self.same, self.n1, self.n2 = (
+            conv(3, 8),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.BatchNorm2d(8),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -160,7 +169,11 @@ class Functional(nn.Module):
         super().__init__()
         self.kernel = nn.Parameter(torch.randn(6, 3, 3, 3) / 5)
         self.scale = nn.Parameter(torch.rand(6, 1, 1))
-        self.matrix, self.bias, self.last = nn.Parameter(torch.randn(6, 9) / 3), nn.Parameter(torch.randn(9)), nn.Linear(9, 5)
+        self.matrix, self.bias, self.last = (
+            nn.Parameter(torch.randn(6, 9) / 3),
+            nn.Parameter(torch.randn(9)),
+            nn.Linear(9, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.conv2d(x, self.kernel, padding=1) * self.scale
@@ -262,7 +275,51 @@ class One(nn.Module):
         return F.softmax(self.d(self.c(x)).squeeze(2).squeeze(2), dim=-1)
 
 
+class Unet(nn.Module):
+    """Skips joined by concatenation after a transposed convolution; every pixel gets scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.up = conv(3, 6), conv(6, 8), nn.ConvTranspose2d(8, 6, 2, stride=2)
+        self.c, self.out = conv(12, 6), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x)
+        b = self.b(F.max_pool2d(a, 2))
+        return self.out(self.c(torch.cat([a, self.up(b)], 1)))
+
+
+class Gated(nn.Module):
+    """A gated linear unit, a depthwise convolution that makes two channels of one, and a stack of two branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.wide, self.b = nn.Conv2d(3, 16, 1), nn.Conv2d(8, 16, 3, padding=1, groups=8), nn.Conv2d(16, 6, 1)
+        self.c, self.d = nn.Conv2d(16, 6, 1), nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, gate = self.a(x).chunk(2, 1)
+        x = self.wide(a * torch.sigmoid(gate))
+        return self.d(torch.stack([self.b(x), torch.tanh(self.c(x))]).amax(0))
+
+
+class Heads(nn.Module):
+    """Detection heads: maps turned channels last, flattened by rows, and joined along the boxes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.one, self.two = conv(3, 8), conv(8, 6, stride=2), nn.Conv2d(8, 4, 1), nn.Conv2d(6, 4, 1)
+        self.mix = nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x)
+        maps = [self.one(a), self.two(self.b(a))]
+        boxes = torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, 2) for m in maps], 1)
+        return self.mix(boxes.relu())
+
+
 IMAGE = (1, 3, 8, 8)
+torch.manual_seed(0)
 NETS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "vgg": (Vgg(), IMAGE),
     "resnet": (Head(Residual(), 10), IMAGE),
@@ -284,5 +341,8 @@ NETS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "norms": (Norms(), IMAGE),
     "attention": (Attention(), (1, 7, 6)),
     "one": (One(), (1, 4, 12)),
+    "unet": (Unet(), IMAGE),
+    "gated": (Head(Gated(), 4), IMAGE),
+    "heads": (Heads(), IMAGE),
 }
 """Name to (module, input shape)."""

@@ -115,4 +115,7 @@ def test_slots_that_cannot_be_cut_freeze_their_channels() -> None:
     net: Net = capture(NETS["vgg"][0], torch.rand(IMAGE))
     net.set_slot("body.2.0.weight", Strange(net.slot("body.2.0.weight")().detach()))
     why = {g.name: g.frozen for g in groups(net)}
-    assert "Strange" in why["body.2.0.weight"]["body.2.0.weight"] and "Strange" in why["body.0.0.weight"]["body.0.0.weight"]
+    assert (
+        "Strange" in why["body.2.0.weight"]["body.2.0.weight"]
+        and "Strange" in why["body.0.0.weight"]["body.0.0.weight"]
+    )

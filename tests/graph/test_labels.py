@@ -39,7 +39,9 @@ def test_a_shuffle_ties_the_same_place_in_each_group() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 6), st.integers(0, 10**6), st.booleans())
-def test_after_gathering_any_sets_can_be_removed_as_slices(shape: list[int], kinds: int, seed: int, frozen: bool) -> None:
+def test_after_gathering_any_sets_can_be_removed_as_slices(
+    shape: list[int], kinds: int, seed: int, frozen: bool
+) -> None:
     labels = Labels()
     ids = labels.fresh(kinds)
     if frozen:

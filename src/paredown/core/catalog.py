@@ -1,6 +1,7 @@
 """The catalogue: a part is a frozen dataclass with a card; discovery imports every file and fails loudly."""
 
 import dataclasses
+import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -123,8 +124,6 @@ def entry(name: str) -> Entry:
     if name not in _ENTRIES:
         _discover_all()
     if name not in _ENTRIES:
-        import difflib
-
         near = difflib.get_close_matches(str(name), _ENTRIES, 3) or sorted(_ENTRIES)[:5]
         raise BadInput(f"part {name!r} is unknown; did you mean {', '.join(near)}? `paredown methods` lists them all")
     return _ENTRIES[name]

@@ -13,7 +13,7 @@ from paredown.core.cost import Cost
 from paredown.graph.net import Net
 from paredown.graph.ops import CONVOLUTIONS, WEIGHTED
 from paredown.graph.slots import Codebook, Fixed
-from paredown.graph.spec import Node, Value
+from paredown.graph.spec import Node, Value, references
 
 FREE = frozenset({
     "flatten.using_ints", "view", "reshape", "permute", "transpose.int", "t", "contiguous", "clone", "alias", "detach", "getitem",
@@ -136,8 +136,6 @@ def peak_bytes(net: Net, bytes_per_value: int = 4) -> int:
         last.setdefault(owner[node.name], at)
         for value in node.values():
             last[owner[value]] = at
-    from paredown.graph.spec import references
-
     for value in references(net.spec.output):
         last[owner[value]] = len(net.spec.nodes)
     live = {name for name, _ in net.spec.inputs}

@@ -62,8 +62,6 @@ def read(data: bytes) -> Frozen:
         body, raw = body[4 : 4 + size], body[4 + size :]
     try:
         return _Scribe(Decoder(body), bytearray(raw)).network()
-    except Damaged:
-        raise
     except (BadInput, IndexError, KeyError, ValueError, OverflowError, MemoryError, UnicodeDecodeError, struct.error) as error:
         raise Damaged(f"this packed network holds no valid network: {error}") from error
 

@@ -1,5 +1,6 @@
 """From any torch module to a Net, through torch.export, verified on the example."""
 
+import logging
 import warnings
 from typing import Any
 
@@ -10,7 +11,7 @@ from paredown.core.errors import BadInput
 from paredown.graph.net import Net
 from paredown.graph.ops import OPS
 from paredown.graph.slots import Fixed, Free
-from paredown.graph.spec import Node, Slot, Spec, Value, mapped
+from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
 
 _SYMBOLIC = {"mul", "add", "sub", "floordiv"}
 
@@ -42,10 +43,13 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.Export
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")
+                logging.disable(logging.CRITICAL)  # torch logs what it also raises
                 return torch.export.export(model, example, dynamic_shapes=shapes)
         # torch.export raises many unrelated classes for a model it cannot follow; all mean the same to the user.
         except Exception as error:  # noqa: BLE001
             failure = failure or error
+        finally:
+            logging.disable(logging.NOTSET)
     line = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
     raise BadInput(f"model {type(model).__name__} cannot be traced by torch.export: {line}")
 
@@ -82,8 +86,6 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
 
 def _live(nodes: list[Node], output: Any) -> tuple[Node, ...]:
     """Return the nodes that the output depends on, in order."""
-    from paredown.graph.spec import references
-
     needed = set(references(output))
     kept = []
     for node in reversed(nodes):

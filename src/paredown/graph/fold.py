@@ -36,6 +36,8 @@ def _obstacle(net: Net, norm: Node) -> str:
     maker = makers[0]
     if "transpose" in maker.op:
         return f"{maker.op} keeps its output channels in the second dimension"
+    if maker.op == "linear" and len(net.shapes()[maker.name]) != 2:
+        return f"{maker.name} makes the last dimension, and the norm works on the second"
     if len(net.spec.users(maker.name)) > 1 or Value(maker.name) in set(references(net.spec.output)):
         return f"the output of {maker.name} is also used elsewhere"
     users = net.spec.slot_users()

@@ -72,7 +72,7 @@ def _attempt(net: Net, chosen: Chosen) -> tuple[Net | None, str]:
             if gap > TOLERANCE or (math.isnan(gap) and not jitter):
                 return None, f"the shrunk network differs from the masked one by {gap:.1e} of its largest output"
         return _shrunk(net, flow, chosen), ""
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, LookupError) as error:
         return None, f"cannot be shrunk: {str(error).splitlines()[0]}"
 
 
@@ -170,7 +170,8 @@ def _doubled(net: Net, jitter: float = 0.0) -> Net:
     with torch.no_grad():
         for parameter in out.parameters():
             noise = torch.randn(parameter.shape, generator=draw, dtype=torch.float64).to(parameter.device)
-            parameter.add_(jitter * noise * (parameter.std() if parameter.numel() > 1 else parameter.abs().mean()))
+            size = parameter.std() if parameter.numel() > 1 else parameter.abs().mean()
+            parameter.add_(jitter * noise * (size if size > 0 else 0.1))
     return out
 
 
@@ -188,7 +189,7 @@ def _gap(masked: Net, thin: Net, signed: bool) -> float:
         inputs = [x.to(device) for x in drawn]
         wanted, got = (torch.utils._pytree.tree_leaves(net(*inputs)) for net in (masked.eval(), thin.eval()))
         for a, b in zip(wanted, got, strict=True):
-            if a.shape != b.shape or not torch.isfinite(b).all() and torch.isfinite(a).all():
+            if a.shape != b.shape or (not torch.isfinite(b).all() and torch.isfinite(a).all()):
                 return math.inf
             gap = float((a - b).abs().max() / a.abs().max().clamp_min(1e-30))
             worst = max(worst, gap) if torch.isfinite(a).all() else math.nan

@@ -1,10 +1,58 @@
-"""The report of a run, from its stored JSON alone."""
+"""The report of a run, from its stored JSON alone: one HTML file that needs no network."""
 
 from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from paredown.core.store import write_whole
+from paredown.report import answers, candidates, chart, headline, origin, sureness, tables
+from paredown.report.read import Record, Tried, read
+
+HERE = Path(__file__).parent
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `report.html` into a run's folder and return its path."""
+    """Write `report.html` into a run's folder and return its path.
+
+    Works for any state of a run: finished, missed, interrupted, applied. Raises BadInput when there is no `asked.json`.
+    """
     path = Path(folder) / "report.html"
-    path.write_text("<p>to come</p>")
+    write_whole(path, page(read(folder)))
     return path
+
+
+def page(record: Record) -> str:
+    """Return the report's HTML. Everything from the run is escaped; styles and script stand in the page itself."""
+    env = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    own = {"style": Markup((HERE / "page.css").read_text()), "script": Markup((HERE / "page.js").read_text())}
+    return env.get_template("page.html.j2").render(**own, **_run(record), **_lead(record, record.lead()))
+
+
+def _run(record: Record) -> dict[str, Any]:
+    """Return what is shown of the run as a whole."""
+    kind = candidates.kinds(record)
+    panels = {t.id: candidates.panel(t, record, kind[t.id]) for t in record.tried}
+    repeat, typed = origin.command(record)
+    return {
+        "record": record, "head": headline.headline(record), "sure": sureness.strip(record),
+        "charts": [c for c in (chart.draw(record, 720, 420), chart.draw(record, 350, 380)) if c], "panels": panels,
+        "listing": candidates.listing(record), "failures": candidates.failures(record),
+        "matrix": answers.matrix(record), "wrong": answers.wrong(record), "intervals": sureness.intervals(record),
+        "data_notes": [str(note) for note in record.asked.get("task", {}).get("notes") or ()],
+        "provenance": origin.provenance(record), "data": origin.data(record), "repeat": repeat, "typed": typed,
+        "resume": origin.resume(record), "cite": origin.cite(record), "problems": record.problems,
+    }  # fmt: skip
+
+
+def _lead(record: Record, lead: Tried | None) -> dict[str, Any]:
+    """Return what is shown of the winner, or of what leads in an unfinished run."""
+    shown: dict[str, Any] = {"lead": lead, "who": "The winner" if record.best else "The candidate that leads so far", "files": tables.files(record, lead)}
+    if lead is None:
+        return {**shown, "story": None, "layers": None, "counted": [], "uncounted": [], "measured": [], "notes": [], "recipe": ""}
+    return {
+        **shown, "story": tables.story(lead, record), "layers": tables.layers(lead), "counted": tables.counted(lead),
+        "uncounted": tables.uncounted(lead), "measured": tables.measured(lead, record), "notes": tables.notes(lead),
+        "recipe": origin.recipe_yaml(lead),
+    }  # fmt: skip

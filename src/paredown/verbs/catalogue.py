@@ -7,6 +7,7 @@ from typing import Any
 from paredown.core.catalog import entries, entry
 from paredown.core.knob import knobs_of
 from paredown.data.tasks import names
+from paredown.zoo.resolve import models
 
 
 def parts() -> list[dict[str, Any]]:
@@ -37,8 +38,6 @@ def task_rows() -> list[dict[str, str]]:
 
 def model_rows() -> list[dict[str, str]]:
     """Return a row for each model of the zoo: its id and what it is."""
-    from paredown.zoo.resolve import models
-
     return [{"name": name, "about": (inspect.getdoc(f) or "").splitlines()[0]} for name, f in models().items()]
 
 

@@ -1,7 +1,9 @@
 """From what a person types after --model to a network."""
 
+import difflib
 import importlib.util
 import inspect
+import pickle
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -42,12 +45,23 @@ def network(spec: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed:
     module = module_of(str(spec["model"]), shape, classes, settings)
     if spec.get("weights"):
         load_weights_(module, Path(str(spec["weights"])))
+    _tried(str(spec["model"]), module, shape)
     net = capture(module, torch.rand(2, *shape))
     scores = net.eval()(torch.rand(2, *shape))
     if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != (2, classes):
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise BadInput(f"model {spec['model']} returns {got} for two samples; this task needs scores of shape (2, {classes})")
     return net
+
+
+def _tried(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Run the module once, so that a misfit is told in the words of its own layers."""
+    try:
+        with torch.no_grad():
+            module.eval()(torch.rand(2, *shape))
+    # The user's forward may raise anything; all of it is the user's to read, in one line.
+    except Exception as error:  # noqa: BLE001
+        raise BadInput(f"model {name} does not run on samples of shape {shape}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
 
 
 def module_of(name: str, shape: tuple[int, ...], classes: int, settings: Mapping[str, Any]) -> nn.Module:
@@ -61,8 +75,6 @@ def module_of(name: str, shape: tuple[int, ...], classes: int, settings: Mapping
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _called(name, _function(Path(path), function), shape, classes, settings)
-    import difflib
-
     near = difflib.get_close_matches(name, models(), 3) or list(models())
     raise BadInput(f"model {name!r} is unknown; give one of {', '.join(near)}, or path/to/file.py:function; `paredown models` lists them")
 
@@ -127,10 +139,6 @@ def _from_library(name: str, classes: int) -> nn.Module:
 
 def load_weights_(module: nn.Module, path: Path) -> None:
     """Load a state dict into a module, in place: safetensors, or torch's format with weights_only=True. Raises BadInput."""
-    import pickle
-
-    import safetensors.torch
-
     try:
         state = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:

@@ -25,7 +25,8 @@ def truncated(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """
     u, s, v = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
     root = s[:rank].sqrt()
-    return (u[:, :rank] * root).to(matrix.dtype), (root[:, None] * v[:rank]).to(matrix.dtype)
+    left, right = u[:, :rank] * root, root[:, None] * v[:rank]
+    return left.to(matrix.dtype).contiguous(), right.to(matrix.dtype).contiguous()
 
 
 def energy_rank(matrix: Tensor, fraction: float) -> int:

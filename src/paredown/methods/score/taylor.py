@@ -36,7 +36,7 @@ class Taylor:
     """
 
     variant: str = knob("activation", among=("activation", "weight"))
-    batch: int = knob(64, low=1, high=65_536, search=False)
+    batch: int = knob(16, low=1, high=65_536, search=False)
 
     def importance(self, net: Net, group: Group, work: Work) -> Tensor:
         """Return one value per unit of `group`; needs the calibration split."""

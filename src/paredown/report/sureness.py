@@ -1,0 +1,73 @@
+"""How sure the numbers are: intervals as rows, and drawn against the floor."""
+
+from dataclasses import dataclass
+
+from paredown.report import words
+from paredown.report.chart import Tick, nice
+from paredown.report.read import Json, Record
+
+METHODS = {"accuracy": "Wilson's score interval"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One interval's place: its split, its ends, its value."""
+
+    name: str
+    low: float
+    value: float
+    high: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Intervals on one axis, drawn `width` × `height`, with the floor across them."""
+
+    width: int
+    height: int
+    bars: tuple[Bar, ...]
+    ticks: tuple[Tick, ...]
+    floor: Tick | None
+
+
+def qualities(record: Record) -> list[Json]:
+    """Return the winner's qualities on val and test, or the leading candidate's on val."""
+    lead = record.lead()
+    source: Json = record.best or (lead.result if lead else {})
+    return [source[key] for key in ("val", "test") if isinstance(source.get(key), dict)]
+
+
+def intervals(record: Record) -> list[dict[str, str]]:
+    """Return a row for each split: value, interval, n, and how the interval was made."""
+    return [
+        {
+            "split": q["split"], "value": words.metric(q["value"]), "low": words.metric(q["low"]), "high": words.metric(q["high"]),
+            "n": words.plain(q["n"]), "how": f"{METHODS.get(q['metric'], 'percentile bootstrap, 200 draws')}, {100 * q.get('confidence', 0.95):g} %",
+            "seeds": words.plain(q.get("seeds", 1)),
+        }
+        for q in qualities(record)
+    ]  # fmt: skip
+
+
+def strip(record: Record, width: int = 340) -> Strip | None:
+    """Return the intervals drawn against the floor, or None when there is nothing finite to draw."""
+    shown = [q for q in qualities(record) if all(words.finite(q.get(k)) for k in ("low", "value", "high"))]
+    if not shown:
+        return None
+    floors = [] if record.floor is None else [record.floor]
+    low, high = min([q["low"] for q in shown] + floors), max([q["high"] for q in shown] + floors)
+    pad = 0.06 * (high - low) or 0.01
+    low, high, left, right = low - pad, high + pad, 44.0, width - 12.0
+
+    def at(value: float) -> float:
+        return round(left + (value - low) / (high - low) * (right - left), 1)
+
+    bars = tuple(
+        Bar(q["split"], at(q["low"]), at(q["value"]), at(q["high"]), 38.0 + 30 * row, f"{q['split']} {words.metric(q['value'])}, {words.interval(q)}")
+        for row, q in enumerate(shown)
+    )
+    ticks = tuple(Tick(at(v), f"{v:.6g}") for v in nice(low, high, 4) if low <= v <= high)
+    floor = None if record.floor is None else Tick(at(record.floor), f"floor {words.plain(record.floor)}")
+    return Strip(width, 52 + 30 * len(bars), bars, ticks, floor)
