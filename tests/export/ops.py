@@ -112,10 +112,12 @@ def _pools() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "nearest": (nn.Upsample(scale_factor=2), PICTURE),
         "nearest part": (nn.Upsample(scale_factor=(1.5, 2.5)), PICTURE),
         "nearest size": (nn.Upsample(size=(7, 9)), (2, 3, 5)),
+        "nearest far": (nn.Upsample(size=(31, 13)), (2, 7, 11)),
         "nearest smaller": (nn.Upsample(size=(4, 5)), (2, 7, 6)),
         "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), PICTURE),
         "bilinear corners": (nn.Upsample(scale_factor=1.5, mode="bilinear", align_corners=True), PICTURE),
         "bilinear size": (nn.Upsample(size=(7, 11), mode="bilinear"), (2, 3, 5)),
+        "bilinear far": (nn.Upsample(size=(31, 13), mode="bilinear"), (2, 7, 11)),
         "bilinear size corners": (nn.Upsample(size=(7, 11), mode="bilinear", align_corners=True), (2, 3, 5)),
     }
 
@@ -136,7 +138,7 @@ def _pointwise() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "rsqrt": lambda x: torch.rsqrt(x + 1), "pow": lambda x: x**3, "pow part": lambda x: (x + 1) ** 0.3,
         "mean": lambda x: x.mean((2, 3)), "mean kept": lambda x: x.mean(-1, keepdim=True), "mean negative": lambda x: x.mean((-1, -2)),
         "sum": lambda x: x.sum(1), "sum negative": lambda x: x.sum((-1, 1), keepdim=True), "amax": lambda x: x.amax(-1),
-        "amax two": lambda x: x.amax((1, 3)), "amin": lambda x: x.amin(2, keepdim=True), "mean all": lambda x: x.mean(),
+        "amax two": lambda x: x.amax((1, 3)), "amin": lambda x: x.amin(2, keepdim=True), "mean all": lambda x: x - x.mean(),
     }  # fmt: skip
     return {name: (call(function), PICTURE) for name, function in functions.items()}
 

@@ -3,6 +3,7 @@
 Needs neither torch nor the training code. One description (`_Scribe`) serves writing and reading, so they cannot drift.
 """
 
+import math
 import struct
 import zlib
 from collections import defaultdict
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from paredown.core.errors import BadInput, Damaged
-from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored
+from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, renamed
 from paredown.graph.ops import OPS
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped
 from paredown.methods.code.adaptive import Coder, Context, Counts, Decoder, Encoder, Levels, context
@@ -39,11 +40,20 @@ def write(frozen: Frozen) -> tuple[bytes, dict[str, int]]:
     version = VERSION | (RAW if raw else 0)
     head = MAGIC + bytes([version])
     check = zlib.crc32(head + body)
-    spent = {name: bits // 8 for name, bits in scribe.spent.items() if bits}
-    spent["floats"] = spent.get("floats", 0) + len(raw)
     data = head + struct.pack("<I", check) + body
-    spent["graph"] = spent.get("graph", 0) + len(data) - 8 - sum(spent.values())
-    return data, {"header": 8, **{k: v for k, v in spent.items() if v}}
+    return data, _itemised(scribe.spent, len(coded), len(data))
+
+
+def _itemised(spent: list[tuple[str, int, int]], coded: int, total: int) -> dict[str, int]:
+    """Return {item: bytes} that sum to `total`; what no item fills by itself counts as graph."""
+    left, sizes = 8 * coded, defaultdict[str, int](int)
+    for item, bits, raw in spent:
+        taken = min(bits, left)  # less than it wrote where zero bytes were left out at the end
+        left -= taken
+        sizes[item] += taken + 8 * raw
+    items = {"header": 8, "graph": 0, **{item: bits // 8 for item, bits in sizes.items() if item != "graph"}}
+    items["graph"] = total - sum(items.values())
+    return {item: size for item, size in items.items() if size}
 
 
 def read(data: bytes) -> Frozen:
@@ -61,9 +71,13 @@ def read(data: bytes) -> Frozen:
         size = struct.unpack("<I", body[:4])[0]
         body, raw = body[4 : 4 + size], body[4 + size :]
     try:
-        return _Scribe(Decoder(body), bytearray(raw)).network()
-    except (BadInput, IndexError, KeyError, ValueError, OverflowError, MemoryError, UnicodeDecodeError, struct.error) as error:
+        scribe = _Scribe(Decoder(body), bytearray(raw))
+        frozen = scribe.network()
+    except (LookupError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError, struct.error) as error:
         raise Damaged(f"this packed network holds no valid network: {error}") from error
+    if scribe.raw_at < len(raw):
+        raise Damaged(f"this packed network has {len(raw) - scribe.raw_at} bytes too many")
+    return frozen
 
 
 class _Scribe:
@@ -76,13 +90,13 @@ class _Scribe:
         self.counts: dict[str, Counts] = defaultdict(Counts)
         self.levels: dict[bool, Levels] = {True: Levels(), False: Levels()}
         self.exponent = 0
-        self.spent: dict[str, int] = defaultdict(int)
+        self.spent: list[tuple[str, int, int]] = []
         self.reading = isinstance(coder, Decoder)
 
     def network(self, frozen: Frozen | None = None) -> Frozen:
         """The whole: inputs, nodes, output, tensors."""
-        spec = None if frozen is None else _renamed(frozen.spec)[0]
-        names = None if frozen is None else _renamed(frozen.spec)[1]
+        spec = None if frozen is None else renamed(frozen.spec)[0]
+        names = None if frozen is None else renamed(frozen.spec)[1]
         done = self.charged("graph", self.architecture, spec)
         tensors: dict[str, Stored] = {}
         before: tuple[int, ...] = ()
@@ -93,10 +107,10 @@ class _Scribe:
         return Frozen(done, tensors)
 
     def charged(self, item: str, method: Any, *args: Any) -> Any:
-        """Call a method and charge the bits it writes to an item."""
-        start = self.position()
+        """Call a method and charge the coded bits and raw bytes that it writes to an item."""
+        start, raw = self.position(), len(self.raw)
         result = method(*args)
-        self.spent[item] += self.position() - start
+        self.spent.append((item, self.position() - start, len(self.raw) - raw))
         return result
 
     def position(self) -> int:
@@ -115,8 +129,8 @@ class _Scribe:
         return number
 
     def integer(self, key: str, value: int | None = None) -> int:
-        """A whole number of either sign."""
-        size = self.count(key, None if value is None else abs(value))
+        """A whole number of either sign, of any size."""
+        size = self.counts[key].code(self.coder, None if value is None else abs(value))
         if size == 0:
             return 0
         return -size if self.flag(f"{key} sign", None if value is None else value < 0) else size
@@ -142,7 +156,12 @@ class _Scribe:
             optional = name in op.defaults
             if optional and not self.flag(f"has {op.name} {name}", None if node is None else name in node.args):
                 continue
-            args[name] = self.tree(name, _expected(name, op.defaults.get(name)), node is not None, None if node is None else node.args[name])
+            args[name] = self.tree(
+                name,
+                _expected(name, op.defaults.get(name)),
+                node is not None,
+                None if node is None else node.args[name],
+            )
         self.made += 1
         return Node(f"v{self.made - 1}", op.name, args)
 
@@ -217,7 +236,7 @@ class _Scribe:
         """A slot's content; a vector as long as the last tensor's first dimension says so in one bit."""
         kind = None if stored is None else ("rounded", "plain", "shared")[[Rounded, Plain, Shared].index(type(stored))]
         shape = self.charged("graph", self.slot_shape, before, None if stored is None else stored.shape)
-        if int(np.prod(shape, dtype=np.int64)) > _MOST:
+        if math.prod(shape) > _MOST:
             raise Damaged(f"a tensor of shape {shape} is too large")
         rounded = self.charged("graph", self.flag, "rounded", None if kind is None else kind == "rounded")
         if rounded:
@@ -238,7 +257,7 @@ class _Scribe:
         if not 1 <= bits <= 16:
             raise Damaged(f"codes of {bits} bits are not allowed")
         step = self.charged("scales", self.steps, shape, None if stored is None else stored.step)
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         values = None if stored is None else stored.codes.ravel().tolist()
         matrix = len(shape) > 1
         levels = self.charged("weights" if matrix else "biases", self.levels[matrix].row, self.coder, size, values)
@@ -253,9 +272,13 @@ class _Scribe:
         """One positive float32 for the tensor, or one for each entry of its first dimension."""
         single = self.flag("one step", None if step is None else step.size == 1)
         dims = () if single else (shape[0], *[1] * (len(shape) - 1))
+        if step is not None and not single and step.shape != dims:
+            raise BadInput(f"steps of shape {step.shape} cannot be packed; allowed: one, or {dims}")
         values = None if step is None else step.ravel().astype(np.float64).tolist()
         count = 1 if single else shape[0]
-        return np.array([self.step(None if values is None else values[i]) for i in range(count)], dtype=np.float32).reshape(dims)
+        return np.array(
+            [self.step(None if values is None else values[i]) for i in range(count)], dtype=np.float32
+        ).reshape(dims)
 
     def step(self, value: float | None = None) -> float:
         """A positive float32: four significant bits where they are enough, else all 32."""
@@ -278,7 +301,7 @@ class _Scribe:
         if not 1 <= count <= 256:
             raise Damaged(f"a codebook of {count} values is not allowed")
         table = self.charged("codebooks", self.plain, (count,), None if stored is None else stored.centroids)
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         order = np.argsort(np.abs(table), kind="stable")
         ranks = None if stored is None else np.argsort(order)[stored.codes.ravel()].tolist()
         found = np.array(self.charged("weights", self.indices, size, count, ranks), dtype=np.int64)
@@ -304,13 +327,13 @@ class _Scribe:
             raise BadInput(f"values of type {array.dtype} cannot be packed; allowed: {', '.join(_DTYPES)}")
         kind = _DTYPES[self.count("dtype", None if array is None else _DTYPES.index(array.dtype.name)) % len(_DTYPES)]
         half = kind == "float32" and self.flag("half", None if array is None else _is_half(array))
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         flat = None if array is None else array.ravel()
-        sparse = self.flag("sparse", None if flat is None else bool(size) and 8 * np.count_nonzero(flat) < 7 * size)
+        marks = None if flat is None else (flat != 0) | (np.signbit(flat) if flat.dtype.kind == "f" else False)
+        sparse = self.flag("sparse", None if marks is None else bool(8 * np.count_nonzero(marks) < 7 * size))
         kept = np.ones(size, dtype=bool)
         if sparse:
-            marks = None if flat is None else (flat != 0).astype(int).tolist()
-            kept = np.array(self.indices(size, 2, marks), dtype=bool)
+            kept = np.array(self.indices(size, 2, None if marks is None else marks.astype(int).tolist()), dtype=bool)
         values = self.blob(np.dtype("float16" if half else kind), int(kept.sum()), None if flat is None else flat[kept])
         done = np.zeros(size, dtype=kind)
         done[kept] = values.astype(kind)
@@ -328,25 +351,6 @@ class _Scribe:
         return np.frombuffer(piece, dtype=kind.newbyteorder("<"))
 
 
-def _renamed(spec: Spec) -> tuple[Spec, dict[str, str]]:
-    """Return the architecture with values v0, v1, … and slots s0, s1, …, and {new slot name: old}."""
-    values = {name: f"v{i}" for i, name in enumerate([n for n, _ in spec.inputs] + [n.name for n in spec.nodes])}
-    slots = {name: f"s{i}" for i, name in enumerate(spec.slot_users())}
-
-    def rename(leaf: Any) -> Any:
-        if isinstance(leaf, Value):
-            return Value(values[leaf])
-        return Slot(slots[leaf]) if isinstance(leaf, Slot) else leaf
-
-    inputs = tuple((values[name], shape) for name, shape in spec.inputs)
-    nodes = tuple(Node(values[n.name], n.op, _in_order(n.op, mapped(n.args, rename))) for n in spec.nodes)
-    return Spec(inputs, nodes, mapped(spec.output, rename)), {new: old for old, new in slots.items()}
-
-
-def _in_order(op: str, args: dict[str, Any]) -> dict[str, Any]:
-    return {name: args[name] for name in OPS[op].names if name in args}
-
-
 def _expected(name: str, default: Any) -> str:
     if name in _VALUES:
         return "list" if name == "tensors" else "value"
@@ -356,7 +360,15 @@ def _expected(name: str, default: Any) -> str:
 
 
 def _tag(value: Any) -> str:
-    for kind, tag in ((Value, "value"), (Slot, "slot"), (str, "text"), (bool, "bool"), (int, "int"), (float, "float"), (dict, "dict")):
+    for kind, tag in (
+        (Value, "value"),
+        (Slot, "slot"),
+        (str, "text"),
+        (bool, "bool"),
+        (int, "int"),
+        (float, "float"),
+        (dict, "dict"),
+    ):
         if isinstance(value, kind):
             return tag
     return "none" if value is None else "list"
@@ -367,10 +379,8 @@ def _is_short(value: float) -> bool:
 
 
 def _is_half(array: np.ndarray) -> bool:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return bool(array.size) and bool((array.astype(np.float16).astype(np.float32) == array).all())
-
-
 
 
 def tensor_bytes(frozen: Frozen) -> dict[str, int]:

@@ -85,13 +85,16 @@ def measure(artifact: str | Path, data: Task, split: str = "test", confidence: f
         scores = predict(inputs)
     # ONNX Runtime's exceptions share no base class of their own below Exception.
     except Exception as error:  # noqa: BLE001
-        raise BadInput(f"file {path} does not run on samples of shape {data.shape}: {str(error).splitlines()[0]}") from error
+        raise BadInput(
+            f"file {path} does not run on samples of shape {data.shape}: {str(error).splitlines()[0]}"
+        ) from error
     if scores.ndim != 2 or scores.shape[1] != len(data.classes):
-        raise BadInput(f"file {path} gives scores of shape {scores.shape[1:]}; task {data.name} has {len(data.classes)} classes")
+        raise BadInput(
+            f"file {path} gives scores of shape {scores.shape[1:]}; task {data.name} has {len(data.classes)} classes"
+        )
     found = quality(data.metric, split, scores, data.splits[split].y, confidence)
     return {
         "schema": "paredown/evaluate/1", "artifact": str(path), "bytes": path.stat().st_size, "split": split,
         "metric": found.metric, "value": found.value, "low": found.low, "high": found.high, "n": found.n,
         "latency_ms": latency_ms(predict, inputs[:1]), "runtime": f"onnxruntime {onnxruntime.__version__}, CPU, 1 thread",
     }  # fmt: skip
-

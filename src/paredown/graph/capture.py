@@ -13,7 +13,8 @@ from paredown.graph.ops import OPS
 from paredown.graph.slots import Fixed, Free
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
 
-_SYMBOLIC = {"mul", "add", "sub", "floordiv"}
+_END = 2**63 - 1
+"""How torch writes a slice without an end."""
 
 
 def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Net:
@@ -25,13 +26,14 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Ne
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     if isinstance(model, Net):
         return model.copy()
-    training = model.training
+    flags = {module: module.training for module in model.modules()}
     try:
         exported = _export(model.eval(), inputs)
         net = _translate(exported, inputs)
         _verify(net, model, inputs)
     finally:
-        model.train(training)
+        for module, training in flags.items():
+            module.training = training
     return net
 
 
@@ -60,7 +62,7 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
     targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     targets.update(signature.inputs_to_lifted_tensor_constants)
     slots: dict[str, nn.Module] = {}
-    owners: dict[tuple[int, tuple[int, ...]], str] = {}
+    owners: dict[tuple[Any, ...], str] = {}
     refs: dict[str, Any] = {}
     nodes: list[Node] = []
     users = list(signature.user_inputs)
@@ -68,20 +70,33 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
     for node in exported.graph.nodes:
         if node.op == "placeholder" and node.name in targets:
             tensor = stored[targets[node.name]]
-            name = owners.setdefault((tensor.data_ptr() or id(tensor), tuple(tensor.shape)), targets[node.name])
+            memory = (tensor.data_ptr() or id(tensor), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+            name = owners.setdefault(memory, targets[node.name])
             trainable = isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
             slots.setdefault(name, Free(tensor) if trainable else Fixed(tensor))
             refs[node.name] = Slot(name)
         elif node.op == "placeholder":
             refs[node.name] = Value(node.name)
         elif node.op == "output":
-            output = torch.utils._pytree.tree_unflatten(list(_resolved(node.args[0], refs)), exported.call_spec.out_spec)
+            structured = torch.utils._pytree.tree_unflatten(list(_resolved(node.args[0], refs)), exported.call_spec.out_spec)
+            output = _plain(structured)
         elif node.users or node.op != "call_function":
             nodes.append(_node(node, refs))
             refs[node.name] = Value(node.name)
     named = tuple((name, tuple(x.shape[1:])) for name, x in zip(users, inputs, strict=True))
     spec = Spec(named, _live(nodes, output), output)
     return Net(spec, {name: slot for name, slot in slots.items() if name in spec.slot_users()})
+
+
+def _plain(output: Any) -> Any:
+    """Return what a model returns as plain dicts, lists and tuples. Raises BadInput for another structure."""
+    if isinstance(output, dict):
+        return {str(key): _plain(item) for key, item in output.items()}
+    if isinstance(output, list | tuple):
+        return (list if isinstance(output, list) else tuple)(_plain(item) for item in output)
+    if isinstance(output, Value | int | float | None):
+        return output
+    raise BadInput(f"the model returns a {type(output).__name__}; return a tensor, or a dict, list or tuple of tensors")
 
 
 def _live(nodes: list[Node], output: Any) -> tuple[Node, ...]:
@@ -108,8 +123,17 @@ def _node(node: Any, refs: dict[str, Any]) -> Node:
     if op not in OPS:
         raise BadInput(f"operator {op!r} at {node.name} is not among the {len(OPS)} that paredown knows; rewrite the layer that uses it")
     given = dict(zip(OPS[op].names, node.args, strict=False)) | dict(node.kwargs)
-    args = {k: _resolved(v, refs) for k, v in given.items()}
+    if given.get("end") == _END:
+        del given["end"]
+    args = {k: _canonical(_resolved(v, refs), OPS[op].defaults.get(k)) for k, v in given.items()}
     return Node(node.name, op, {k: v for k, v in args.items() if k not in OPS[op].defaults or v != OPS[op].defaults[k]})
+
+
+def _canonical(value: Any, default: Any) -> Any:
+    """Return one number for all dimensions written out for each."""
+    if isinstance(value, list) and isinstance(default, list) and len(value) == 1 < len(default):
+        return value * len(default)
+    return value
 
 
 def _resolved(tree: Any, refs: dict[str, Any]) -> Any:

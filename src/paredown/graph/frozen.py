@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from paredown.graph.spec import Node, Spec, Value, mapped
+from paredown.graph.ops import OPS
+from paredown.graph.spec import Node, Slot, Spec, Value, mapped
 
 IDENTITIES = frozenset({"dropout", "feature_dropout", "alpha_dropout", "contiguous", "clone", "alias", "detach"})
 """Operators that do nothing once training is over."""
@@ -97,3 +98,22 @@ def without_identities(spec: Spec) -> Spec:
         else:
             nodes.append(Node(node.name, node.op, args))
     return Spec(spec.inputs, tuple(nodes), mapped(spec.output, settle))
+
+
+def renamed(spec: Spec) -> tuple[Spec, dict[str, str]]:
+    """Return the architecture with values v0, v1, … and slots s0, s1, …, and {new slot name: old}."""
+    values = {name: f"v{i}" for i, name in enumerate([n for n, _ in spec.inputs] + [n.name for n in spec.nodes])}
+    slots = {name: f"s{i}" for i, name in enumerate(spec.slot_users())}
+
+    def rename(leaf: Any) -> Any:
+        if isinstance(leaf, Value):
+            return Value(values[leaf])
+        return Slot(slots[leaf]) if isinstance(leaf, Slot) else leaf
+
+    inputs = tuple((values[name], shape) for name, shape in spec.inputs)
+    nodes = tuple(Node(values[n.name], n.op, _in_order(n.op, mapped(n.args, rename))) for n in spec.nodes)
+    return Spec(inputs, nodes, mapped(spec.output, rename)), {new: old for old, new in slots.items()}
+
+
+def _in_order(op: str, args: dict[str, Any]) -> dict[str, Any]:
+    return {name: args[name] for name in OPS[op].names if name in args}

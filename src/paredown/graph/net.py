@@ -185,12 +185,15 @@ def _function(node: Node) -> Callable[[Callable[[Any], Any], bool], Any]:
     call = getattr(getattr(torch.ops.aten, base), overload or "default")
     given = {name: _literal(node.get(name)) for name in names}
     flag = _DURING_TRAINING.get(node.op)
+    if "running_mean" in names and given["running_mean"] is None:
+        flag = None  # a norm without running statistics uses the batch's own, always
+    own = "running_mean" in given and given["running_mean"] is None  # no statistics kept: always the batch's own
     plain = {k: v for k, v in given.items() if not list(references(v)) and k != flag}
     moving = {k: v for k, v in given.items() if k not in plain and k != flag}
 
     def function(fetch: Callable[[Any], Any], training: bool) -> Any:
         args = {k: mapped(v, fetch) for k, v in moving.items()}
-        return call(**plain, **args, **({flag: training} if flag else {}))
+        return call(**plain, **args, **({flag: training or own} if flag else {}))
 
     return function
 

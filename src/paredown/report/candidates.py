@@ -8,24 +8,12 @@ from paredown.report.read import Record, Tried
 KINDS = {"winner": "Winner", "baseline": "Baseline", "frontier": "On the frontier", "candidate": "Candidate"}
 
 
-def kinds(record: Record) -> dict[str, str]:
-    """Return candidate id -> what it is."""
-    from paredown.report.chart import baseline
-
-    base, front = baseline(record), {t.id for t in record.frontier()}
-    best = (record.best or {}).get("id")
-    return {
-        t.id: "winner" if t.id == best else "baseline" if base and t.id == base.id else "frontier" if t.id in front else "candidate"
-        for t in record.tried
-    }  # fmt: skip
-
-
 def panel(tried: Tried, record: Record, kind: str) -> dict[str, Any]:
     """Return one candidate for the side panel: what it is, its numbers, its model, its recipe, its notes."""
     return {
         "id": tried.id, "kind": KINDS[kind], "facts": facts(tried, record), "spec": words.spec(tried.described.get("spec", {})),
         "steps": [words.step(s) for s in tried.described.get("recipe") or ()],
-        "notes": [f"{n.get('layer', '')}: {n.get('why', '')} ({n.get('step', '')})" for n in tried.notes],
+        "notes": [f"{n.get('layer', '')}: {n.get('text', '')} ({n.get('step', '')})" for n in tried.notes],
         "failed": str(tried.result.get("failed") or ""),
     }  # fmt: skip
 
@@ -50,7 +38,7 @@ def facts(tried: Tried, record: Record) -> list[list[str]]:
 
 def listing(record: Record) -> list[dict[str, str]]:
     """Return a table row for each candidate with an outcome, cheapest first."""
-    what, kind = record.minimize, kinds(record)
+    what, kind = record.minimize, record.kinds()
     good = sorted((t for t in record.tried if t.good), key=lambda t: (t.amount(what) or 0.0, -record.sign * t.value))
     return [_listed(t, record, kind[t.id]) for t in good]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paredown.report import words
-from paredown.report.read import Record, Tried
+from paredown.report.read import Record
 
 ORDER = ("candidate", "frontier", "baseline", "winner")
 """The kinds of mark, in the order they are drawn: what matters lies on top."""
@@ -67,32 +67,16 @@ class Chart:
 
 def dots(record: Record) -> list[Dot]:
     """Return what can be drawn: every candidate with a finite cost and value, each once, as its most telling kind."""
-    front = {t.id for t in record.frontier()}
-    best = str((record.best or {}).get("id", ""))
-    base = _baseline_id(record)
+    kinds = record.kinds()
     found = []
     for tried in record.tried:
         size = tried.amount(record.minimize)
         if not tried.good or size is None or not words.finite(tried.value) or not math.isfinite(size):
             continue
-        kind = "winner" if tried.id == best else "baseline" if tried.id == base else "frontier" if tried.id in front else "candidate"
         val = tried.result["val"]
         low, high = (v if words.finite(v) else tried.value for v in (val.get("low"), val.get("high")))
-        found.append(Dot(tried.id, size, tried.value, low, high, kind))
+        found.append(Dot(tried.id, size, tried.value, low, high, kinds[tried.id]))
     return sorted(found, key=lambda d: (ORDER.index(d.kind), d.amount))
-
-
-def _baseline_id(record: Record) -> str:
-    """Return the baseline's id: as found says; in an unfinished run, the stored candidate that no trial asked for."""
-    if record.found:
-        return str((record.found.get("baseline") or {}).get("id", ""))
-    loose = [t.id for t in record.tried if not t.trials and not record.applied]
-    return loose[0] if len(loose) == 1 else ""
-
-
-def baseline(record: Record) -> Tried | None:
-    """Return the float network that the search began with, if it is stored."""
-    return record.one(_baseline_id(record))
 
 
 def draw(record: Record, width: int, height: int) -> Chart | None:
@@ -103,7 +87,8 @@ def draw(record: Record, width: int, height: int) -> Chart | None:
     across = _Across([d.amount for d in shown], 54.0, width - 14.0)
     up = _Up(shown, record, 16.0, height - 46.0)
     marks = tuple(_mark(dot, across, up, record) for dot in shown)
-    front = [m for m in marks if m.id in {t.id for t in record.frontier()}]
+    ids = {t.id for t in record.frontier()}
+    front = [m for m in marks if m.id in ids]
     floor = None if record.floor is None else Tick(up.at(record.floor), f"floor {words.plain(record.floor)}")
     better = "" if record.sign > 0 else ", lower is better: upward is better"
     return Chart(

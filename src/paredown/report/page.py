@@ -32,13 +32,15 @@ def page(record: Record) -> str:
 
 def _run(record: Record) -> dict[str, Any]:
     """Return what is shown of the run as a whole."""
-    kind = candidates.kinds(record)
+    kind = record.kinds()
     panels = {t.id: candidates.panel(t, record, kind[t.id]) for t in record.tried}
     repeat, typed = origin.command(record)
+    listing = candidates.listing(record)
+    front = {t.id for t in record.frontier()}
     return {
         "record": record, "head": headline.headline(record), "sure": sureness.strip(record),
         "charts": [c for c in (chart.draw(record, 720, 420), chart.draw(record, 350, 380)) if c], "panels": panels,
-        "listing": candidates.listing(record), "failures": candidates.failures(record),
+        "listing": listing, "front": [row for row in listing if row["id"] in front], "failures": candidates.failures(record),
         "matrix": answers.matrix(record), "wrong": answers.wrong(record), "intervals": sureness.intervals(record),
         "data_notes": [str(note) for note in record.asked.get("task", {}).get("notes") or ()],
         "provenance": origin.provenance(record), "data": origin.data(record), "repeat": repeat, "typed": typed,

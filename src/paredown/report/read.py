@@ -101,6 +101,21 @@ class Record:
         plain = [t for t in self.ranked() if t.amount(self.minimize) is not None]
         return pareto(plain, lambda t: t.amount(self.minimize) or 0.0, lambda t: self.sign * t.value)
 
+    def baseline(self) -> Tried | None:
+        """Return the float network that the search began with; in an unfinished run, the one no trial asked for."""
+        if self.found is not None:
+            return self.one((self.found.get("baseline") or {}).get("id"))
+        loose = [t for t in self.tried if not t.trials and not self.applied]
+        return loose[0] if len(loose) == 1 else None
+
+    def kinds(self) -> dict[str, str]:
+        """Return candidate id -> winner, baseline, frontier or candidate: the most telling of what it is."""
+        base, front, best = self.baseline(), {t.id for t in self.frontier()}, (self.best or {}).get("id")
+        found = {t.id: "frontier" if t.id in front else "candidate" for t in self.tried}
+        if base is not None:
+            found[base.id] = "baseline"
+        return {key: "winner" if key == best else kind for key, kind in found.items()}
+
     def lead(self) -> Tried | None:
         """Return the winner; without one, what leads on validation: the cheapest at the floor, else the best value."""
         if self.best:

@@ -179,4 +179,4 @@ def measured(tried: Tried, record: Record) -> list[tuple[str, str]]:
 
 def notes(tried: Tried) -> list[tuple[str, str, str]]:
     """Return (step, layer, why) of everything that was left alone."""
-    return [tuple(str(note.get(key, "")) for key in ("step", "layer", "why")) for note in tried.notes]  # type: ignore[misc]
+    return [tuple(str(note.get(key, "")) for key in ("step", "layer", "text")) for note in tried.notes]  # type: ignore[misc]

@@ -16,6 +16,12 @@ _TOP, _HALF, _QUARTER = 1 << 32, 1 << 31, 1 << 30
 LIMIT = 1 << 10
 """A context's counts are halved when they reach this sum, so that it follows changing data."""
 
+LEFT_OUT = 64
+"""At most so many zero bytes at the end of a code are left out; a decoder that has to make up more refuses."""
+
+WIDEST = 66
+"""Bits of the longest number that can be coded: what 64-bit integers need at most."""
+
 Context = list[int]
 
 
@@ -82,12 +88,12 @@ class Encoder:
             self.low, self.high = 2 * self.low, 2 * self.high + 1
 
     def finish(self) -> bytes:
-        """Return the bytes. Zero bytes at the end are left out: a decoder reads zeros past the end."""
+        """Return the bytes. Up to 64 zero bytes at the end are left out: a decoder reads zeros past the end."""
         if self.low > 0 or self.pending:
             self.pending += 1
             self._emit(0 if self.low < _QUARTER else 1)
         packed = np.packbits(np.array(self.out, dtype=np.uint8)).tobytes()
-        return packed.rstrip(b"\0")
+        return packed[: max(len(packed.rstrip(b"\0")), len(packed) - LEFT_OUT)]
 
 
 class Decoder:
@@ -101,7 +107,7 @@ class Decoder:
 
     def _next(self) -> int:
         self.at += 1
-        if self.at > len(self.bits) + 4096 * 8:
+        if self.at > len(self.bits) + 8 * LEFT_OUT + 32:
             raise Damaged("the coded data ends too early")
         return self.bits[self.at - 1] if self.at <= len(self.bits) else 0
 
@@ -142,16 +148,16 @@ class Counts:
     """A model of whole numbers from 0: Elias-gamma's shape with a learned context for each bit of the length."""
 
     def __init__(self) -> None:
-        self.length = [context() for _ in range(40)]
-        self.top = [context() for _ in range(40)]
+        self.length = [context() for _ in range(WIDEST)]
+        self.top = [context() for _ in range(WIDEST + 1)]
 
     def code(self, coder: Coder, value: int | None = None) -> int:
-        """Write or read one number. Raises Damaged for one of more than 39 bits."""
+        """Write or read one number. Raises Damaged for one of more than 66 bits."""
         target = None if value is None else (value + 1).bit_length() - 1
         width = 0
         while coder.bit(self.length[width], None if target is None else target > width):
             width += 1
-            if width == 39:
+            if width == WIDEST:
                 raise Damaged("a number in the coded data is too large")
         if width == 0:
             return 0
@@ -221,4 +227,12 @@ class Adaptive:
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
         """Return the `size` integers (int64) that `encode` was given. Raises Damaged when the data cannot be such a code."""
-        return np.array(Levels().row(Decoder(data), size), dtype=np.int64)
+        return integers(Levels().row(Decoder(data), size))
+
+
+def integers(values: list[int]) -> np.ndarray:
+    """Return the numbers as int64. Raises Damaged when one does not fit."""
+    try:
+        return np.array(values, dtype=np.int64)
+    except OverflowError as error:
+        raise Damaged("a number in the coded data is too large") from error

@@ -8,9 +8,9 @@ import numpy as np
 
 from paredown.core.catalog import Card, part
 from paredown.core.errors import Damaged
-from paredown.methods.code.adaptive import Counts, Decoder, Encoder
+from paredown.methods.code.adaptive import Counts, Decoder, Encoder, integers
 
-MAX_LENGTH = 32
+MAX_LENGTH = 64
 
 
 def code_lengths(weights: dict[int, int]) -> dict[int, int]:
@@ -97,7 +97,7 @@ class Huffman:
                 values.append(symbols[length, code])
                 code = length = 0
                 if len(values) == size:
-                    return np.array(values, dtype=np.int64)
+                    return integers(values)
             elif length > MAX_LENGTH:
                 break
         raise Damaged(f"the Huffman code ends after {len(values)} of {size} values")

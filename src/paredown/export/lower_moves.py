@@ -1,0 +1,160 @@
+"""ATen operators that move, join and reduce values, as ONNX operators; one small function each. Needs no torch."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from paredown.core.errors import BadInput
+from paredown.export.onnx_graph import Graph, lowers
+from paredown.graph.spec import Node
+
+
+@lowers("mean", "mean.dim", "sum.dim_IntList", "amax", "amin")
+def reduced(g: Graph, node: Node) -> str:
+    kind = {
+        "mean": "ReduceMean",
+        "mean.dim": "ReduceMean",
+        "sum.dim_IntList": "ReduceSum",
+        "amax": "ReduceMax",
+        "amin": "ReduceMin",
+    }[node.op]
+    dims = node.args.get("dim") if node.op != "mean" else None
+    axes = [g.ints(*dims)] if dims else []
+    return g.emit(kind, g.name(node.args["self"]), *axes, keepdims=int(node.get("keepdim")) if node.op != "mean" else 0)
+
+
+@lowers("flatten.using_ints")
+def flatten(g: Graph, node: Node) -> str:
+    shape = g.shape(node.args["self"])
+    start, end = node.get("start_dim") % len(shape), node.get("end_dim") % len(shape)
+    return g.emit("Reshape", g.name(node.args["self"]), g.ints(*[0] * start, -1, *shape[end + 1 :]))
+
+
+@lowers("view", "reshape")
+def reshaped(g: Graph, node: Node) -> str:
+    """A size taken from the batch becomes -1, the one that is left open; the others are worked out at batch 1."""
+    given = list(node.args["size" if node.op == "view" else "shape"])
+    sizes = [s if isinstance(s, int) else g.names[s] for s in given]
+    free = [at for at, size in enumerate(given) if not isinstance(size, int)]
+    if len(free) > 1:
+        raise BadInput(f"{node.op} at {node.name} has the batch in {len(free)} places")
+    if free:
+        rest = math.prod(g.shape(node.args["self"])) // math.prod(s for s in sizes if s != -1)
+        sizes = [-1 if at in free else rest if s == -1 else s for at, s in enumerate(sizes)]
+    return g.emit("Reshape", g.name(node.args["self"]), g.ints(*sizes))
+
+
+@lowers("unflatten.int")
+def unflattened(g: Graph, node: Node) -> str:
+    shape, dim = g.shape(node.args["self"]), node.args["dim"] % g.rank(node.args["self"])
+    return g.emit("Reshape", g.name(node.args["self"]), g.ints(*[0] * dim, *node.args["sizes"], *shape[dim + 1 :]))
+
+
+@lowers("squeeze.dim", "squeeze.dims", "unsqueeze")
+def squeezed(g: Graph, node: Node) -> str:
+    dims = node.args["dim"] if isinstance(node.args["dim"], list | tuple) else [node.args["dim"]]
+    return g.emit("Unsqueeze" if node.op == "unsqueeze" else "Squeeze", g.name(node.args["self"]), g.ints(*dims))
+
+
+@lowers("t")
+def transposed_matrix(g: Graph, node: Node) -> str:
+    return g.emit("Transpose", g.name(node.args["self"]), perm=[1, 0])
+
+
+@lowers("sym_size.int")
+def symbolic_size(g: Graph, node: Node) -> int:
+    """Only reshapes read it, and they leave the batch open: they are told the size at batch 1."""
+    return g.shape(node.args["self"])[node.args["dim"]]
+
+
+@lowers("permute")
+def permuted(g: Graph, node: Node) -> str:
+    rank = g.rank(node.args["self"])
+    return g.emit("Transpose", g.name(node.args["self"]), perm=[d % rank for d in node.args["dims"]])
+
+
+@lowers("transpose.int")
+def transposed_dims(g: Graph, node: Node) -> str:
+    rank = g.rank(node.args["self"])
+    perm = list(range(rank))
+    a, b = node.args["dim0"] % rank, node.args["dim1"] % rank
+    perm[a], perm[b] = perm[b], perm[a]
+    return g.emit("Transpose", g.name(node.args["self"]), perm=perm)
+
+
+@lowers("cat", "stack")
+def joined(g: Graph, node: Node) -> str:
+    names = [g.name(t) for t in node.args["tensors"]]
+    if node.op == "stack":
+        names = [g.emit("Unsqueeze", name, g.ints(node.get("dim"))) for name in names]
+    return g.emit("Concat", *names, axis=node.get("dim"))
+
+
+@lowers("chunk", "split.Tensor", "split_with_sizes", "unbind.int")
+def split(g: Graph, node: Node) -> list[str]:
+    x, axis = node.args["self"], node.get("dim")
+    total = g.shape(x)[axis]
+    if node.op == "split_with_sizes":
+        sizes = list(node.args["split_sizes"])
+    else:
+        size = {
+            "chunk": lambda: -(-total // node.args["chunks"]),
+            "split.Tensor": lambda: node.args["split_size"],
+            "unbind.int": lambda: 1,
+        }[node.op]()
+        sizes = [min(size, total - at) for at in range(0, total, size)]
+    parts = g.emit("Split", g.name(x), g.ints(*sizes), count=len(sizes), axis=axis) if len(sizes) > 1 else [g.name(x)]
+    return [g.emit("Squeeze", p, g.ints(axis)) for p in parts] if node.op == "unbind.int" else parts
+
+
+@lowers("getitem")
+def picked(g: Graph, node: Node) -> str:
+    return g.names[node.args["self"]][node.args["index"]]
+
+
+@lowers("slice.Tensor", "narrow", "select.int")
+def sliced(g: Graph, node: Node) -> str:
+    axis = node.get("dim")
+    if node.op == "select.int":
+        return g.emit("Gather", g.name(node.args["self"]), g.store(np.array(node.args["index"], np.int64)), axis=axis)
+    start = node.args["start"] if node.op == "narrow" else node.get("start") or 0
+    if node.op == "narrow" and start < 0:
+        start += g.shape(node.args["self"])[axis]
+    end = start + node.args["length"] if node.op == "narrow" else node.get("end")
+    step = 1 if node.op == "narrow" else node.get("step")
+    end = np.iinfo(np.int64).max if end is None else end
+    return g.emit("Slice", g.name(node.args["self"]), g.ints(start), g.ints(end), g.ints(axis), g.ints(step))
+
+
+@lowers("pad")
+def padded(g: Graph, node: Node) -> str:
+    rank, given = g.rank(node.args["self"]), list(node.args["pad"])
+    before, after = [0] * rank, [0] * rank
+    for at in range(len(given) // 2):
+        before[rank - 1 - at], after[rank - 1 - at] = given[2 * at], given[2 * at + 1]
+    mode = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}[node.get("mode")]
+    value = [g.constant(node.get("value") or 0.0)] if mode == "constant" else []
+    return g.emit("Pad", g.name(node.args["self"]), g.ints(*before, *after), *value, mode=mode)
+
+
+@lowers("upsample_nearest2d.vec", "upsample_bilinear2d.vec")
+def upsampled(g: Graph, node: Node) -> str:
+    size, factors = node.args["output_size"], node.args["scale_factors"]
+    wanted = ["", g.store(np.array(factors, np.float32))] if factors is not None else ["", "", g.ints(*size)]
+    kind: dict[str, Any] = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    if node.op == "upsample_bilinear2d.vec":
+        align = "align_corners" if node.args["align_corners"] else "half_pixel"
+        kind = {"mode": "linear", "coordinate_transformation_mode": align}
+    return g.emit("Resize", g.name(node.args["input"]), *wanted, axes=[2, 3], **kind)
+
+
+@lowers("pixel_shuffle", "channel_shuffle")
+def shuffled(g: Graph, node: Node) -> str:
+    x = node.args["self"]
+    if node.op == "pixel_shuffle":
+        return g.emit("DepthToSpace", g.name(x), blocksize=node.args["upscale_factor"], mode="CRD")
+    _, c, h, w = g.shape(x)
+    groups = node.args["groups"]
+    parts = g.emit("Reshape", g.name(x), g.ints(0, groups, c // groups, h, w))
+    return g.emit("Reshape", g.emit("Transpose", parts, perm=[0, 2, 1, 3, 4]), g.ints(0, c, h, w))

@@ -1,0 +1,43 @@
+"""Proposals that go on from what was found."""
+
+from test_choose import history
+
+from paredown.search.history import Trial
+from paredown.search.refine import gain, promotable, resized
+
+
+def with_settings(made, settings, rungs=None):
+    made.trials[:] = [
+        Trial(t.number, (rungs or [0] * len(made.trials))[t.number], 1.0, settings[t.number], t.candidate, t.result) for t in made.trials
+    ]
+    return made
+
+
+def sizes(*values):
+    return [{"bytes": v} for v in values]
+
+
+def test_a_passing_size_is_tried_smaller_and_a_failing_one_larger():
+    passing = with_settings(history([(500, 0.999)]), sizes(480))
+    assert resized(passing, 0) == {"bytes": round(480 * 0.88)}
+    failing = with_settings(history([(500, 0.95)]), sizes(480))
+    assert resized(failing, 0) == {"bytes": round(480 * 1.2)}
+
+
+def test_what_was_tried_is_not_tried_again():
+    made = with_settings(history([(500, 0.999), (440, 0.9)]), sizes(480, round(480 * 0.88)))
+    assert resized(made, 0) == {"bytes": round(480 * 0.94)}
+
+
+def test_the_smallest_promising_one_is_trained_longer_first():
+    made = with_settings(history([(300, 0.90), (400, 0.971), (500, 0.975)]), sizes(1, 2, 3))
+    assert promotable(made, 1, 1) == {"bytes": 2}
+    taken = with_settings(history([(300, 0.90), (400, 0.971), (500, 0.975), (400, 0.98)]), sizes(1, 2, 3, 2), [0, 0, 0, 1])
+    assert promotable(taken, 1, 1) == {"bytes": 3}
+    assert promotable(history([]), 1, 1) is None
+
+
+def test_the_gain_of_training_is_learned_from_the_run():
+    rows = [(300, 0.90), (400, 0.92), (300, 0.95), (400, 0.96)]
+    made = with_settings(history(rows), sizes(1, 2, 1, 2), [0, 0, 1, 1])
+    assert abs(gain(made) - 0.5) < 1e-9
