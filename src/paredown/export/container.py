@@ -14,7 +14,7 @@ import numpy as np
 from paredown.core.errors import BadInput, Damaged
 from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, renamed
 from paredown.graph.ops import OPS
-from paredown.graph.spec import Node, Slot, Spec, Value, mapped
+from paredown.graph.spec import Node, Slot, Spec, Value, references
 from paredown.methods.code.adaptive import Coder, Context, Counts, Decoder, Encoder, Levels, context
 
 MAGIC = b"PDN"
@@ -71,12 +71,13 @@ def read(data: bytes) -> Frozen:
         size = struct.unpack("<I", body[:4])[0]
         body, raw = body[4 : 4 + size], body[4 + size :]
     try:
-        scribe = _Scribe(Decoder(body), bytearray(raw))
+        decoder = Decoder(body)
+        scribe = _Scribe(decoder, bytearray(raw))
         frozen = scribe.network()
     except (LookupError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError, struct.error) as error:
         raise Damaged(f"this packed network holds no valid network: {error}") from error
-    if scribe.raw_at < len(raw):
-        raise Damaged(f"this packed network has {len(raw) - scribe.raw_at} bytes too many")
+    if scribe.raw_at < len(raw) or decoder.at < len(decoder.bits):
+        raise Damaged("this packed network has bytes that nothing reads")
     return frozen
 
 
@@ -145,6 +146,8 @@ class _Scribe:
         for at in range(self.count("nodes", None if spec is None else len(spec.nodes))):
             nodes.append(self.node(None if spec is None else spec.nodes[at]))
         output = self.tree("output", "value", spec is not None, None if spec is None else spec.output)
+        if not inputs or not any(isinstance(made, Value) for made in references(output)):
+            raise BadInput("it has no input, or returns nothing")
         return Spec(tuple(inputs), tuple(nodes), output)
 
     def node(self, node: Node | None = None) -> Node:
@@ -331,10 +334,11 @@ class _Scribe:
         flat = None if array is None else array.ravel()
         marks = None if flat is None else (flat != 0) | (np.signbit(flat) if flat.dtype.kind == "f" else False)
         sparse = self.flag("sparse", None if marks is None else bool(8 * np.count_nonzero(marks) < 7 * size))
-        kept = np.ones(size, dtype=bool)
-        if sparse:
-            kept = np.array(self.indices(size, 2, None if marks is None else marks.astype(int).tolist()), dtype=bool)
-        values = self.blob(np.dtype("float16" if half else kind), int(kept.sum()), None if flat is None else flat[kept])
+        raw = np.dtype("float16" if half else kind)
+        if not sparse:
+            return self.blob(raw, size, flat).astype(kind).reshape(shape)
+        kept = np.array(self.indices(size, 2, None if marks is None else marks.astype(int).tolist()), dtype=bool)
+        values = self.blob(raw, int(kept.sum()), None if flat is None else flat[kept])
         done = np.zeros(size, dtype=kind)
         done[kept] = values.astype(kind)
         return done.reshape(shape)

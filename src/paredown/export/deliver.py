@@ -59,7 +59,7 @@ def deliver(frozen: Frozen, source: np.ndarray, task: Task, role: str, target: s
 
 
 def latency_ms(predict: Predict, sample: np.ndarray, repeats: int = 50) -> dict[str, float]:
-    """Return {"median", "low", "high", "repeats"} of one sample's time, warm, on one thread; low and high are quartiles."""
+    """Return {"median", "low", "high", "repeats"} of one sample's time, warm, on one thread; low, high: quartiles."""
     for _ in range(5):
         predict(sample)
     times = []
@@ -83,11 +83,8 @@ def measure(artifact: str | Path, data: Task, split: str = "test", confidence: f
     inputs = data.inputs(split)
     try:
         scores = predict(inputs)
-    # ONNX Runtime's exceptions share no base class of their own below Exception.
-    except Exception as error:  # noqa: BLE001
-        raise BadInput(
-            f"file {path} does not run on samples of shape {data.shape}: {str(error).splitlines()[0]}"
-        ) from error
+    except BadInput as error:
+        raise BadInput(f"{error} (file {path}, task {data.name})") from error
     if scores.ndim != 2 or scores.shape[1] != len(data.classes):
         raise BadInput(
             f"file {path} gives scores of shape {scores.shape[1:]}; task {data.name} has {len(data.classes)} classes"
@@ -96,5 +93,6 @@ def measure(artifact: str | Path, data: Task, split: str = "test", confidence: f
     return {
         "schema": "paredown/evaluate/1", "artifact": str(path), "bytes": path.stat().st_size, "split": split,
         "metric": found.metric, "value": found.value, "low": found.low, "high": found.high, "n": found.n,
-        "latency_ms": latency_ms(predict, inputs[:1]), "runtime": f"onnxruntime {onnxruntime.__version__}, CPU, 1 thread",
+        "latency_ms": latency_ms(predict, inputs[:1]),
+        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU, 1 thread",
     }  # fmt: skip

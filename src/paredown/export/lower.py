@@ -19,7 +19,7 @@ OURS = r"[tcy]\d+(_\d+)?"
 
 
 def build(frozen: Frozen) -> onnx.ModelProto:
-    """Return the network as an ONNX model with a free batch size. Raises BadInput for an operator without a lowering."""
+    """Return the network as an ONNX model with a free batch size. Raises BadInput for what cannot be lowered."""
     graph = Graph(frozen)
     inputs = []
     for name, shape in frozen.spec.inputs:
@@ -54,7 +54,7 @@ def _lowered(graph: Graph, node: Node) -> Any:
         return LOWERINGS[node.op](graph, node)
     except BadInput:
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, InferenceError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ValidationError, InferenceError) as error:
         message = f"operator {node.op!r} at {node.name} cannot be written as ONNX with these arguments: {_line(error)}"
         raise BadInput(message) from error
 

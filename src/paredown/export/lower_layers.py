@@ -22,7 +22,8 @@ def convolution(g: Graph, node: Node) -> str:
     dims = g.rank(node.args["weight"]) - 2
     return g.emit(
         "Conv", g.name(node.args["input"]), g.name(node.args["weight"]), g.name(node.args.get("bias")),
-        strides=list(node.get("stride")), pads=_pads(node, dims), dilations=list(node.get("dilation")), group=node.get("groups"),
+        strides=list(node.get("stride")), pads=_pads(node, dims), dilations=list(node.get("dilation")),
+        group=node.get("groups"),
     )  # fmt: skip
 
 
@@ -100,8 +101,8 @@ def group_norm(g: Graph, node: Node) -> str:
 
 
 _UNARY = {
-    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hardswish": "HardSwish", "mish": "Mish", "neg": "Neg", "abs": "Abs",
-    "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "selu": "Selu",
+    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hardswish": "HardSwish", "mish": "Mish",
+    "neg": "Neg", "abs": "Abs", "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "selu": "Selu",
 }  # fmt: skip
 
 
@@ -223,21 +224,20 @@ def adaptive_pool(g: Graph, node: Node) -> Any:
 
 @lowers("fake_quantize_per_tensor_affine")
 def quantized(g: Graph, node: Node) -> str:
-    """QuantizeLinear and DequantizeLinear in the narrowest type that has all the levels."""
-    low, high = node.args["quant_min"], node.args["quant_max"]
-    kinds = {
-        (0, 255): TensorProto.UINT8,
-        (-128, 127): TensorProto.INT8,
-        (0, 15): TensorProto.UINT4,
-        (-8, 7): TensorProto.INT4,
-    }
-    if (low, high) not in kinds:
-        raise BadInput(
-            f"levels {low} to {high} at {node.name} have no ONNX type; allowed: {', '.join(map(str, kinds))}"
-        )
-    zero = g.hold(helper.make_tensor(f"c{len(g.initializers)}", kinds[low, high], [], [node.args["zero_point"]]))
-    scale = g.constant(node.args["scale"])
-    return g.emit("DequantizeLinear", g.emit("QuantizeLinear", g.name(node.args["self"]), scale, zero), scale, zero)
+    """QuantizeLinear and DequantizeLinear in 8 bits; fewer levels are clipped to first.
+
+    ONNX has 4-bit types, but ONNX Runtime 1.31 moves such quantizers past max pooling, which then has no kernel.
+    """
+    low, high, zero = node.args["quant_min"], node.args["quant_max"], node.args["zero_point"]
+    if not (0 <= low <= zero <= high <= 255 or -128 <= low <= zero <= high <= 127):
+        raise BadInput(f"levels {low} to {high} around {zero} at {node.name} do not fit 8 bits")
+    kind, reach = (TensorProto.UINT8, (0, 255)) if low >= 0 else (TensorProto.INT8, (-128, 127))
+    x, step = g.name(node.args["self"]), node.args["scale"]
+    if (low, high) != reach:
+        x = g.emit("Clip", x, g.constant((low - zero) * step), g.constant((high - zero) * step))
+    point = g.hold(helper.make_tensor(f"c{len(g.initializers)}", kind, [], [zero]))
+    scale = g.constant(step)
+    return g.emit("DequantizeLinear", g.emit("QuantizeLinear", x, scale, point), scale, point)
 
 
 @lowers("pow.Tensor_Scalar", "square", "rsqrt")

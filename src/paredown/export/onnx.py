@@ -9,6 +9,7 @@ import onnx
 from paredown.core.artifact import Artifact, sha256_of
 from paredown.core.catalog import Card, part
 from paredown.core.errors import BadInput, Damaged
+from paredown.core.store import write_whole
 from paredown.export.lower import OPSET, build
 from paredown.export.runtime import Predict, predictor
 
@@ -23,9 +24,8 @@ class Onnx:
     def write(self, net: Any, folder: Path) -> Artifact:
         """Write `model.onnx` into `folder` and return it. net: a Frozen."""
         model = build(net)
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "model.onnx"
-        path.write_bytes(model.SerializeToString())
+        write_whole(path, model.SerializeToString())
         stored = sum(t.ByteSize() for t in model.graph.initializer)
         size = path.stat().st_size
         return Artifact("onnx", str(path), size, sha256_of(path), {"weights": stored, "graph": size - stored})
@@ -38,6 +38,6 @@ class Onnx:
         except OSError as error:
             raise BadInput(f"file {path} cannot be read: {error.strerror}") from error
         # protobuf and the checker raise classes of several packages for bytes that are no model.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise Damaged(f"file {path} is not a sound ONNX model: {str(error).splitlines()[0]}") from error
         return predictor(model)

@@ -96,7 +96,7 @@ class Graph:
         """Append integer codes (4 bits wide where they fit) and their DequantizeLinear."""
         name = f"c{len(self.initializers)}"
         if stored.bits <= 4:
-            codes = helper.make_tensor(name, TensorProto.INT4, stored.codes.shape, stored.codes.ravel().tolist())
+            codes = helper.make_tensor(name, TensorProto.INT4, stored.codes.shape, _nibbles(stored.codes), raw=True)
         elif stored.bits <= 8:
             codes = numpy_helper.from_array(stored.codes.astype(np.int8), name)
         else:
@@ -115,3 +115,9 @@ class Graph:
         if isinstance(reference, Slot):
             return self.frozen.tensors[str(reference)].shape
         return tuple(d.dim_value for d in self.types[self.names[reference]].tensor_type.shape.dim)
+
+
+def _nibbles(codes: np.ndarray) -> bytes:
+    """Return 4-bit integers as ONNX stores them: two a byte, the first in the low half."""
+    flat = np.append(codes.ravel(), np.zeros(codes.size % 2, codes.dtype)).astype(np.uint8) & 15
+    return (flat[0::2] | flat[1::2] << 4).tobytes()

@@ -7,6 +7,7 @@ from typing import Any
 from paredown.core.artifact import Artifact, sha256_of
 from paredown.core.catalog import Card, part
 from paredown.core.errors import BadInput
+from paredown.core.store import write_whole
 from paredown.export.container import read, write
 from paredown.export.lower import build
 from paredown.export.runtime import Predict, predictor
@@ -22,9 +23,8 @@ class Packed:
     def write(self, net: Any, folder: Path) -> Artifact:
         """Write `model.pdn` into `folder` and return it. net: a Frozen."""
         data, items = write(net)
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "model.pdn"
-        path.write_bytes(data)
+        write_whole(path, data)
         return Artifact("packed", str(path), len(data), sha256_of(path), items)
 
     def load(self, path: Path) -> Predict:

@@ -20,17 +20,25 @@ def session(model: onnx.ModelProto | bytes, threads: int = 1) -> onnxruntime.Inf
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     # ONNX Runtime's exceptions share no base class of their own below Exception.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise BadInput(f"ONNX Runtime refuses this model: {str(error).splitlines()[0]}") from error
 
 
 def predictor(model: onnx.ModelProto | bytes, batch: int = 1024) -> Predict:
-    """Return `predict(inputs) -> scores`: float32 in, the model's first output out, in batches."""
+    """Return `predict(inputs) -> scores`: float32 in, the model's first output out, in batches.
+
+    `predict` raises BadInput for samples of a shape that the model does not take.
+    """
     run = session(model)
     name = run.get_inputs()[0].name
 
     def predict(inputs: np.ndarray) -> np.ndarray:
-        parts = [run.run(None, {name: inputs[at : at + batch]})[0] for at in range(0, len(inputs), batch)]
-        return np.concatenate(parts)
+        starts = range(0, max(1, len(inputs)), batch)
+        try:
+            return np.concatenate([run.run(None, {name: inputs[at : at + batch]})[0] for at in starts])
+        # ONNX Runtime's exceptions share no base class of their own below Exception.
+        except Exception as error:
+            line = str(error).splitlines()[0]
+            raise BadInput(f"this file does not run on samples of shape {inputs.shape[1:]}: {line}") from error
 
     return predict

@@ -78,8 +78,8 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
         elif node.op == "placeholder":
             refs[node.name] = Value(node.name)
         elif node.op == "output":
-            structured = torch.utils._pytree.tree_unflatten(list(_resolved(node.args[0], refs)), exported.call_spec.out_spec)
-            output = _plain(structured)
+            leaves = list(_resolved(node.args[0], refs))
+            output = _plain(torch.utils._pytree.tree_unflatten(leaves, exported.call_spec.out_spec))
         elif node.users or node.op != "call_function":
             nodes.append(_node(node, refs))
             refs[node.name] = Value(node.name)
@@ -121,7 +121,8 @@ def _node(node: Any, refs: dict[str, Any]) -> Node:
     base = base.removesuffix("_") if f"{base.removesuffix('_')}" != base and not base.startswith("_") else base
     op = base if overload == "default" else f"{base}.{overload}"
     if op not in OPS:
-        raise BadInput(f"operator {op!r} at {node.name} is not among the {len(OPS)} that paredown knows; rewrite the layer that uses it")
+        known = f"not among the {len(OPS)} that paredown knows"
+        raise BadInput(f"operator {op!r} at {node.name} is {known}; rewrite the layer that uses it")
     given = dict(zip(OPS[op].names, node.args, strict=False)) | dict(node.kwargs)
     if given.get("end") == _END:
         del given["end"]
@@ -155,4 +156,5 @@ def _verify(net: Net, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     net.train()
     for a, b in zip(wanted, got, strict=True):
         if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True):
-            raise BadInput(f"the traced copy of {type(model).__name__} does not compute the same as the model; is its forward random?")
+            name = type(model).__name__
+            raise BadInput(f"the traced copy of {name} does not compute the same as the model; is its forward random?")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from paredown.core.errors import BadInput, Damaged
@@ -38,7 +38,7 @@ class Net(nn.Module):
         used = spec.slot_users()
         if missing := [name for name in used if _key(name) not in self.slots]:
             raise BadInput(f"node {used[missing[0]][0].name} reads the slot {missing[0]!r}, which is not there")
-        for key in [k for k in self.slots if k.replace("/", ".") not in used]:
+        for key in set(self.slots) - {_key(name) for name in used}:
             del self.slots[key]
         self.spec = spec
         self._functions = [_function(node) for node in spec.nodes]
@@ -126,13 +126,14 @@ class Net(nn.Module):
         return copy.deepcopy(self)
 
     def save(self, folder: str | Path) -> None:
-        """Write `net.json` and `weights.safetensors` into `folder`. Raises BadInput for a slot that cannot be stored."""
+        """Write `net.json` and `weights.safetensors` into `folder`. Raises BadInput for slots that cannot be stored."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         metas = {}
         for name in self.slot_names():
             if not hasattr(self.slot(name), "meta"):
-                raise BadInput(f"slot {name!r} is a {type(self.slot(name)).__name__}, a form for training only; finish that step first")
+                form = type(self.slot(name)).__name__
+                raise BadInput(f"slot {name!r} is a {form}, a form for training only; finish that step first")
             metas[name] = self.slot(name).meta()
         (folder / "net.json").write_text(json.dumps({"spec": self.spec.to_json(), "slots": metas}))
         tensors = {k: v.contiguous().cpu() for k, v in self.state_dict().items()}
@@ -145,11 +146,13 @@ class Net(nn.Module):
         try:
             data = json.loads((folder / "net.json").read_text())
             tensors = safetensors.torch.load_file(folder / "weights.safetensors")
+            net = Net(Spec.of_json(data["spec"]), {n: stored(m, _entries(tensors)) for n, m in data["slots"].items()})
         except OSError as error:
             raise BadInput(f"network {folder} cannot be read: {error}") from error
-        except (json.JSONDecodeError, UnicodeDecodeError, safetensors.SafetensorError) as error:
+        except BadInput:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise Damaged(f"network {folder} is damaged: {error}") from error
-        net = Net(Spec.of_json(data.get("spec")), {n: stored(m) for n, m in data.get("slots", {}).items()})
         try:
             net.load_state_dict(tensors)
         except RuntimeError as error:
@@ -158,7 +161,12 @@ class Net(nn.Module):
 
 
 def _key(name: str) -> str:
-    return name.replace(".", "/")
+    key = name.replace(".", "/")
+    return f"{key}/" if hasattr(nn.ModuleDict, key) else key
+
+
+def _entries(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def _last_use(spec: Spec) -> list[list[str]]:
@@ -199,6 +207,9 @@ def _function(node: Node) -> Callable[[Callable[[Any], Any], bool], Any]:
 
 
 def _literal(value: Any) -> Any:
-    if type(value) is str and value.startswith("torch."):
-        return getattr(torch, value.removeprefix("torch."))
-    return value
+    if type(value) is not str or not value.startswith("torch."):
+        return value
+    found = getattr(torch, value.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype | torch.memory_format | torch.layout):
+        raise BadInput(f"{value!r} is no tensor type, memory format or layout of torch")
+    return found

@@ -94,9 +94,12 @@ class Grid(nn.Module):
 
     def __init__(self, codes: Tensor, step: Tensor, bits: int) -> None:
         super().__init__()
+        if not 1 <= bits <= 16:
+            raise BadInput(f"codes of {bits} bits cannot be held; allowed: 1 to 16")
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         if codes.numel() and not low <= int(codes.min()) <= int(codes.max()) <= high:
-            raise BadInput(f"codes from {int(codes.min())} to {int(codes.max())} do not fit {bits} bits ({low} to {high})")
+            found = f"codes from {int(codes.min())} to {int(codes.max())}"
+            raise BadInput(f"{found} do not fit {bits} bits ({low} to {high})")
         self.bits = bits
         self.register_buffer("codes", codes.to(torch.int8 if bits <= 8 else torch.int16))
         self.register_buffer("step", step.detach().float().clone())
@@ -122,8 +125,8 @@ class Codebook(nn.Module):
 
     def __init__(self, codes: Tensor, centroids: Tensor) -> None:
         super().__init__()
-        if centroids.numel() > 256:
-            raise BadInput(f"a codebook of {centroids.numel()} values is too large; at most 256")
+        if not 1 <= centroids.numel() <= 256:
+            raise BadInput(f"a codebook of {centroids.numel()} values cannot be held; allowed: 1 to 256")
         self.bits = max(1, (centroids.numel() - 1).bit_length())
         self.register_buffer("codes", codes.to(torch.uint8))
         self.centroids = nn.Parameter(centroids.detach().float().clone())
@@ -145,14 +148,16 @@ STORED: dict[str, type[Any]] = {"free": Free, "fixed": Fixed, "masked": Masked, 
 """The slots that can be saved. Methods may define others for training; they must leave one of these behind."""
 
 
-def stored(meta: dict[str, Any]) -> nn.Module:
-    """Return an empty slot as `meta()` described it. Raises BadInput for an unknown one."""
-    kind = meta.get("slot")
-    if kind not in STORED:
+def stored(meta: dict[str, Any], most: float = math.inf) -> nn.Module:
+    """Return an empty slot as `meta()` described it. Raises BadInput for an unknown one, or over `most` entries."""
+    kind = meta.get("slot") if isinstance(meta, dict) else None
+    if not isinstance(kind, str) or kind not in STORED:
         raise BadInput(f"slot kind {kind!r} is unknown; allowed: {', '.join(STORED)}")
     try:
+        if max(math.prod(meta["shape"]), math.prod(meta.get("step", ())), meta.get("size", 1)) > most:
+            raise BadInput(f"the slot {meta} is larger than the weights that are there")
         return STORED[kind].empty(meta)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (LookupError, TypeError, RuntimeError, ArithmeticError) as error:
         raise BadInput(f"slot description {meta} is malformed: {error}") from error
 
 
@@ -179,9 +184,13 @@ class LearnedStep(nn.Module):
         self.log_step = nn.Parameter(step.detach().float().log())
 
     def step(self) -> Tensor:
-        """Return the step as it is used: rounded to a 4-bit mantissa, with the gradient of the unrounded one."""
-        step = self.log_step.exp()
-        return step + (short_float(step.detach()) - step.detach())
+        """Return the step as it is used: rounded to a 4-bit mantissa, with the gradient of the unrounded one.
+
+        That gradient is scaled by LSQ's 1 / sqrt(N Q) here, so that it is for all that depends on the step: a penalty
+        on the levels would else outweigh the loss a hundred times.
+        """
+        step = self.log_step.exp() / math.sqrt(max(1, self.value.numel() * self.high))
+        return step + (short_float(self.log_step.detach().exp()) - step.detach())
 
     def forward(self) -> Tensor:
         return _Lsq.apply(self.value, self.step(), self.high)
@@ -213,8 +222,7 @@ class _Lsq(torch.autograd.Function):
         scaled, codes = ctx.saved_tensors
         inside = scaled.abs() <= ctx.high
         slope = torch.where(inside, codes - scaled, codes)
-        scale = 1.0 / math.sqrt(max(1, scaled.numel() * ctx.high))
-        return grads[0] * inside, (grads[0] * slope).sum() * scale, None
+        return grads[0] * inside, (grads[0] * slope).sum(), None
 
 
 def short_float(step: Tensor) -> Tensor:

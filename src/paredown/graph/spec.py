@@ -83,20 +83,22 @@ class Spec:
     output: Any
 
     def __post_init__(self) -> None:
-        known = {name for name, _ in self.inputs}
+        known: set[str] = {name for name, _ in self.inputs}
+        if len(known) < len(self.inputs) or any(size < 0 for _, shape in self.inputs for size in shape):
+            raise BadInput(f"the inputs {self.inputs} have a name twice, or a negative size")
         for node in self.nodes:
             op = op_named(node.op)
             if unknown := set(node.args) - set(op.names):
                 raise BadInput(f"node {node.name}: {node.op} has no argument {sorted(unknown)[0]!r}")
             if missing := set(op.names) - set(op.defaults) - set(node.args):
                 raise BadInput(f"node {node.name}: {node.op} lacks the argument {sorted(missing)[0]!r}")
-            if early := set(node.values()) - known:
-                raise BadInput(f"node {node.name} reads {sorted(early)[0]!r} before it is made")
+            if early := [value for value in node.values() if value not in known]:
+                raise BadInput(f"node {node.name} reads {early[0]!r} before it is made")
             if node.name in known:
                 raise BadInput(f"node {node.name} stands twice")
             known.add(node.name)
-        if early := set(references(self.output)) - known:
-            raise BadInput(f"the output reads {sorted(early)[0]!r}, which no node makes")
+        if unmade := set(references(self.output)) - known:
+            raise BadInput(f"the output reads {sorted(unmade)[0]!r}, which no node makes")
 
     def node(self, name: str) -> Node:
         """Return the node called `name`. Raises KeyError."""
@@ -135,7 +137,7 @@ class Spec:
             inputs = tuple((str(name), tuple(int(s) for s in shape)) for name, shape in data["inputs"])
             nodes = tuple(Node(str(n["name"]), str(n["op"]), mapped(dict(n["args"]), _unmark)) for n in data["nodes"])
             return Spec(inputs, nodes, mapped(data["output"], _unmark))
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             if isinstance(error, BadInput):
                 raise
             raise BadInput(f"this network description is malformed: {error}") from error

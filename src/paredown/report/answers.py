@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Wrong:
-    """One wrong answer: its index in the test split, its label, what was said, its picture as a data URI (or nothing)."""
+    """One wrong answer: its index in the test split, its label, what was said, its picture as a data URI or ""."""
 
     index: int
     label: str
@@ -87,7 +87,7 @@ def _stored(record: Record) -> Sequence[dict[str, Any]]:
 def picture(x: Any) -> str:
     """Return a channels × height × width sample of 0…255 as a PNG data URI; "" for what is no picture.
 
-    One channel is drawn grey, three in colour; of any other number the first alone. Pictures over 96 pixels are reduced.
+    One channel is drawn grey, three in colour; of any other number the first alone. More than 96 pixels are reduced.
     """
     try:
         values = np.asarray(x, dtype=np.float64)
@@ -96,7 +96,7 @@ def picture(x: Any) -> str:
     if values.ndim != 3 or not values.size or not np.isfinite(values).all():
         return ""
     pixels = np.clip(values, 0, 255).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))) if len(pixels) == 3 else Image.fromarray(pixels[0])
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)) if len(pixels) == 3 else pixels[0])
     if max(image.size) > SIDE:
         image.thumbnail((SIDE, SIDE))
     out = io.BytesIO()

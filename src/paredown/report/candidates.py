@@ -5,13 +5,18 @@ from typing import Any
 from paredown.report import words
 from paredown.report.read import Record, Tried
 
-KINDS = {"winner": "Winner", "baseline": "Baseline", "frontier": "On the frontier", "candidate": "Candidate"}
+KINDS = {"baseline": "Baseline", "frontier": "On the frontier", "candidate": "Candidate"}
+
+
+def _kind(kind: str, record: Record) -> str:
+    return KINDS.get(kind) or record.title.capitalize()
 
 
 def panel(tried: Tried, record: Record, kind: str) -> dict[str, Any]:
     """Return one candidate for the side panel: what it is, its numbers, its model, its recipe, its notes."""
     return {
-        "id": tried.id, "kind": KINDS[kind], "facts": facts(tried, record), "spec": words.spec(tried.described.get("spec", {})),
+        "id": tried.id, "kind": _kind(kind, record), "facts": facts(tried, record),
+        "spec": words.spec(tried.described.get("spec", {})),
         "steps": [words.step(s) for s in tried.described.get("recipe") or ()],
         "notes": [f"{n.get('layer', '')}: {n.get('text', '')} ({n.get('step', '')})" for n in tried.notes],
         "failed": str(tried.result.get("failed") or ""),
@@ -29,7 +34,8 @@ def facts(tried: Tried, record: Record) -> list[list[str]]:
             rows += [["test", f"{words.metric(test.get('value'))} ({words.interval(test)})"]]
         shown = [k for k in ("params", "nonzero", "macs", "ram_bytes") if k in result.get("cost", {})]
         rows += [[words.cost_name(k), words.amount(k, result["cost"][k])] for k in shown]
-        rows += [[words.cost_name("latency_ms") + ", measured", words.amount("latency_ms", v)] for v in [result.get("measured", {}).get("latency_ms")] if v]
+        if latency := result.get("measured", {}).get("latency_ms"):
+            rows += [["latency, measured", words.amount("latency_ms", latency)]]
     if tried.trials:
         first = tried.trials[0]
         rows += [["trial", f"{first['number']}, at {100 * first.get('effort', 1):g} % of a whole training"]]
@@ -45,11 +51,13 @@ def listing(record: Record) -> list[dict[str, str]]:
 
 def _listed(tried: Tried, record: Record, kind: str) -> dict[str, str]:
     val, cost = tried.result["val"], tried.result.get("cost") or {}
+    amount = words.amount(record.minimize, tried.amount(record.minimize))
     return {
-        "id": tried.id, "kind": kind, "what": KINDS[kind], "amount": words.amount(record.minimize, tried.amount(record.minimize)),
+        "id": tried.id, "kind": kind, "what": _kind(kind, record), "amount": amount,
         "bytes": words.plain(tried.result.get("file_bytes")), "value": words.metric(tried.value),
         "interval": f"{words.metric(val.get('low'))} to {words.metric(val.get('high'))}",
-        "params": words.plain(cost.get("params")), "macs": words.plain(cost.get("macs")), "spec": words.spec(tried.described.get("spec", {})),
+        "params": words.plain(cost.get("params")), "macs": words.plain(cost.get("macs")),
+        "spec": words.spec(tried.described.get("spec", {})),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The frontier as a drawing: where every mark, tick and line goes, in SVG units. Drawn by the template, moved by nothing."""
+"""The frontier as a drawing: where every mark, tick and line goes, in SVG units. The template draws it."""
 
 import math
 from collections.abc import Sequence
@@ -62,6 +62,7 @@ class Chart:
     x_title: str
     y_title: str
     floor: Tick | None
+    floor_left: bool
     below: int
 
 
@@ -91,11 +92,19 @@ def draw(record: Record, width: int, height: int) -> Chart | None:
     front = [m for m in marks if m.id in ids]
     floor = None if record.floor is None else Tick(up.at(record.floor), f"floor {words.plain(record.floor)}")
     better = "" if record.sign > 0 else ", lower is better: upward is better"
+    x_title = f"{words.cost_name(record.minimize)}{_unit(record.minimize)}, log scale"
     return Chart(
         width, height, across.left, across.right, up.top, up.bottom, marks, _stairs(front, across.right),
-        across.ticks(58 if width > 500 else 50), up.ticks(), f"{words.cost_name(record.minimize)}{_unit(record.minimize)}, log scale",
-        f"{record.metric.replace('_', ' ')} on validation{better}", floor, sum(m.below for m in marks),
+        across.ticks(58 if width > 500 else 50), up.ticks(), x_title,
+        f"{record.metric.replace('_', ' ')} on validation{better}", floor, _emptier_left(marks, floor, width),
+        sum(m.below for m in marks),
     )  # fmt: skip
+
+
+def _emptier_left(marks: Sequence[Mark], floor: Tick | None, width: int) -> bool:
+    """Whether the floor's name stands more freely at the left end of its line than at the right."""
+    near = [m.x for m in marks if floor is not None and -6 <= floor.at - m.y <= 22]
+    return sum(x < 140 for x in near) < sum(x > width - 100 for x in near)
 
 
 def _unit(what: str) -> str:
@@ -104,9 +113,11 @@ def _unit(what: str) -> str:
 
 
 def _mark(dot: Dot, across: "_Across", up: "_Up", record: Record) -> Mark:
-    label = f"{dot.kind}: {words.amount(record.minimize, dot.amount)}, {record.metric} {words.metric(dot.value)} ({words.metric(dot.low)} to {words.metric(dot.high)})"
-    below = up.below(dot.value)
-    return Mark(dot.id, dot.kind, across.at(dot.amount), up.at(dot.value), up.at(dot.low), up.at(dot.high), below, label)
+    value = f"{record.metric} {words.metric(dot.value)} ({words.metric(dot.low)} to {words.metric(dot.high)})"
+    kind = record.title if dot.kind == "winner" else dot.kind
+    label = f"{kind}: {words.amount(record.minimize, dot.amount)}, {value}"
+    x, heights = across.at(dot.amount), (up.at(dot.value), up.at(dot.low), up.at(dot.high))
+    return Mark(dot.id, dot.kind, x, *heights, up.below(dot.value), label)
 
 
 def _stairs(front: Sequence[Mark], right: float) -> str:
@@ -129,7 +140,7 @@ class _Across:
         self.low, self.high, self.left, self.right = low - pad, high + pad, left, right
 
     def at(self, amount: float) -> float:
-        share = (math.log(max(amount, self.least)) - self.low) / (self.high - self.low)
+        share = (math.log(amount if amount > 0 else self.least) - self.low) / (self.high - self.low)
         return round(self.left + share * (self.right - self.left), 1)
 
     def ticks(self, apart: float) -> tuple[Tick, ...]:
@@ -165,23 +176,33 @@ class _Up:
     def ticks(self) -> tuple[Tick, ...]:
         ends = sorted((self.sign * self.low, self.sign * self.high))
         found = [v for v in nice(ends[0], ends[1], 6) if ends[0] <= v <= ends[1]]
-        return tuple(Tick(self.at(v), f"{v:.6g}") for v in found)
+        return tuple(Tick(self.at(v), text) for v, text in zip(found, labels(found), strict=True))
+
+
+def labels(values: Sequence[float]) -> list[str]:
+    """Return the values as text with as many decimals as the neediest of them.
+
+    >>> labels([0.95, 1.0])
+    ['0.95', '1.00']
+    """
+    decimals = max((len(f"{v:.6f}".rstrip("0").partition(".")[2]) for v in values), default=0)
+    return [f"{v:.{decimals}f}" for v in values]
 
 
 def _span(shown: Sequence[Dot], record: Record) -> tuple[float, float]:
     """Return the (worst, best) value to show, signed so that higher is better.
 
     The best is the top interval's end; the worst lies as far below the floor as three times what lies above it, unless
-    the winner, or a quarter of the candidates, is lower still; and never below the lowest of all.
+    a quarter of the candidates, or the winner's interval, is lower still.
     """
     values = sorted(record.sign * d.value for d in shown)
     floors = [] if record.floor is None else [record.sign * record.floor]
     top = max(shown, key=lambda d: record.sign * d.value)
     high = max([record.sign * top.low, record.sign * top.high, values[-1], *floors])
     anchor = min([*floors, values[-1]])
-    kept = [record.sign * d.value for d in shown if d.kind == "winner"]
-    low = min([values[len(values) // 4], anchor - 3 * (high - anchor), *kept])
-    return max(low, min([*values[:1], *floors])), high
+    low = max(min(values[len(values) // 4], anchor - 3 * (high - anchor)), min([values[0], *floors]))
+    whole = [d for d in shown if d.kind == "winner" or len(shown) == 1]
+    return min([low, *(record.sign * end for d in whole for end in (d.low, d.high))]), high
 
 
 def nice(low: float, high: float, most: int) -> list[float]:

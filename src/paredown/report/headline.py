@@ -1,18 +1,21 @@
 """What is said first: reached or not, in which sense, among how many, and if not, why and what to try."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from paredown.report import words
 from paredown.report.read import Record, Tried
 
 MARKS = {"reached": "✓", "missed": "✕", "open": "…", "applied": "●"}
-BADGES = {"reached": "Floor reached", "missed": "Floor not reached", "open": "Not finished", "applied": "One recipe, measured"}
+BADGES = {
+    "reached": "Floor reached", "missed": "Floor not reached", "open": "Not finished",
+    "applied": "One recipe, measured",
+}  # fmt: skip
+ADVICE = ("try", "give", "use", "add", "raise", "lower")
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The state (reached, missed, open or applied), its title, figures, plain statements, and why the floor was missed."""
+    """The state (reached, missed, open, applied), a title, figures, plain statements, and why the floor was missed."""
 
     state: str
     title: str
@@ -34,7 +37,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Why:
-    """What kept the floor from being reached: the factor, the evidence, what to try; `told` is the engine's own sentence."""
+    """What kept the floor from being reached: the factor, the evidence, what to try; `told` is the whole sentence."""
 
     factor: str
     evidence: tuple[str, ...]
@@ -47,7 +50,8 @@ def headline(record: Record) -> Headline:
     state = _state(record)
     lead = record.lead()
     why = _why(record) if state == "missed" else None
-    return Headline(state, _title(record, state, lead), _figures(record, lead), _statements(record, state, lead), why, _limits(record, lead))
+    figures, said = _figures(record, lead), _statements(record, state, lead)
+    return Headline(state, _title(record, state), figures, said, why, _limits(record, lead))
 
 
 def _state(record: Record) -> str:
@@ -58,7 +62,7 @@ def _state(record: Record) -> str:
     return "reached" if record.found.get("reached") else "missed"
 
 
-def _title(record: Record, state: str, lead: Tried | None) -> str:
+def _title(record: Record, state: str) -> str:
     name = record.asked.get("task", {}).get("name", "run")
     floor = words.plain(record.floor)
     best = record.best
@@ -70,13 +74,14 @@ def _title(record: Record, state: str, lead: Tried | None) -> str:
     value = words.metric((best.get("test") or {}).get("value"))
     if state == "applied":
         return f"{name}: {size} at {record.metric.replace('_', ' ')} {value}"
-    return f"{name}: {size}, floor {floor} reached" if state == "reached" else f"{name}: floor {floor} not reached; best found {value} in {size}"
+    if state == "reached":
+        return f"{name}: {size}, floor {floor} reached"
+    return f"{name}: floor {floor} not reached; best found {value} in {size}"
 
 
 def _figures(record: Record, lead: Tried | None) -> tuple[tuple[str, str, str], ...]:
     """Return (label, number, what stands behind it)."""
     best, name = record.best, record.metric.replace("_", " ")
-    result = lead.result if lead else {}
     rows = []
     if best:
         behind = f"{best['artifacts'][0]['target']} file, architecture included" if best.get("artifacts") else "on disk"
@@ -84,43 +89,58 @@ def _figures(record: Record, lead: Tried | None) -> tuple[tuple[str, str, str], 
         test = best.get("test") or {}
         rows.append((f"Test {name}", words.metric(test.get("value")), words.interval(test or None)))
     elif lead:
-        rows.append(("Leading so far", words.amount("file_bytes", result.get("file_bytes")), "on validation; not chosen, not tested"))
-        rows.append((f"Validation {name}", words.metric(result["val"].get("value")), words.interval(result["val"])))
-    if record.floor is not None:
-        level = record.asked.get("goal", {}).get("confidence")
-        direction = "at least" if record.sign > 0 else "at most"
-        rows.append(("Floor", words.plain(record.floor), f"{name} must be {direction} this" + (f", with confidence {level:g}" if level else "")))
-        amount = words.amount(record.minimize, lead.amount(record.minimize) if lead else None)
-        rows.append(("Minimised", words.cost_name(record.minimize), amount if record.minimize != "file_bytes" else "bytes of the deployable file"))
-    return tuple(rows)
+        size = words.amount("file_bytes", lead.result.get("file_bytes"))
+        rows.append(("Leading so far", size, "on validation; not chosen, not tested"))
+        rows.append((f"Validation {name}", words.metric(lead.value), words.interval(lead.result["val"])))
+    return (*rows, *_asked_for(record, lead, name))
+
+
+def _asked_for(record: Record, lead: Tried | None, name: str) -> list[tuple[str, str, str]]:
+    """Return the figures of the goal: the floor, and what was to be small."""
+    if record.floor is None:
+        return []
+    level, what = record.asked.get("goal", {}).get("confidence"), record.minimize
+    sure = f", with confidence {level:g}" if level else ""
+    floor = f"{name} must be at {'least' if record.sign > 0 else 'most'} this{sure}"
+    amount = words.amount(what, lead.amount(what) if lead else None)
+    small = "bytes of the whole file" if what == "file_bytes" else amount
+    return [("Floor", words.plain(record.floor), floor), ("Minimised", words.cost_name(what), small)]
 
 
 def _statements(record: Record, state: str, lead: Tried | None) -> tuple[str, ...]:
-    said = [_sense(record)] if state in ("reached", "missed") and record.best else []
+    said = [_sense(record, state)] if state in ("reached", "missed") and record.best else []
     chosen = (record.found or {}).get("chosen")
     if chosen and record.floor is not None:
         side = "at or above" if record.sign > 0 else "at or below"
-        bound = record.sign * chosen["bound"] if finite_bound(chosen) else None
+        bound = record.sign * chosen["bound"] if words.finite(chosen.get("bound")) else None
+        many = f"{words.plural(chosen['among'], 'candidate')} {side} the floor on validation"
+        start = f"Chosen among {many}" if chosen["among"] else f"No candidate is {side} the floor on validation"
         said.append(
-            f"Chosen among {chosen['among']} candidate{'s' if chosen['among'] != 1 else ''} {side} the floor on validation; "
-            f"its bound, with an allowance for having chosen among so many, is {words.metric(bound)}: {chosen['how']}."
+            f"{start}. With an allowance for having chosen among so many, its bound on validation is "
+            f"{words.metric(bound)}: {chosen['how']}."
         )
-    if record.best:
-        said.append("The test split was met once, by this candidate alone." if not record.applied else "No search was run and no floor was asked for.")
+    if record.applied:
+        said.append("No search was run and no floor was asked for.")
+    elif record.best:
+        said.append(_met(record))
     if state == "open":
         said.append(_open(record, lead))
     extra = record.told_trials - int((record.found or {}).get("trials", record.told_trials))
-    if record.found is not None and extra > 0:
-        said.append(f"The log holds {extra} more finished trials than this conclusion has seen: the run was resumed and is not finished.")
+    if extra > 0:
+        said.append(f"The log holds {extra} more finished trials than this conclusion saw: the run was resumed since.")
     return tuple(said)
 
 
-def finite_bound(chosen: Any) -> bool:
-    """Whether the choice comes with a bound that can be shown."""
-    return words.finite(chosen.get("bound"))
+def _met(record: Record) -> str:
+    """Say who has met the test split: more than one has, when a finished run was resumed and found another winner."""
+    assert record.best is not None
+    met = {t.id for t in record.tried if t.result.get("test")} | {str(record.best.get("id"))}
+    if len(met) == 1:
+        return "Of all candidates, this one alone has met the test split."
+    return f"The test split has been met by {len(met)} candidates, for the run was resumed: the test value may flatter."
 
 
-def _sense(record: Record) -> str:
+def _sense(record: Record, state: str) -> str:
     """Say in which sense `reached` is meant, and what the stronger sense would say."""
     assert record.best is not None
     test, level = record.best.get("test") or {}, record.asked.get("goal", {}).get("confidence")
@@ -128,30 +148,38 @@ def _sense(record: Record) -> str:
     end = test.get("low") if record.sign > 0 else test.get("high")
     share = f"{100 * test.get('confidence', 0.95):g} %"
     if level is not None:
-        odd = "" if level == test.get("confidence", level) else f" (asked for {100 * level:g} %, the interval stored is {share})"
+        odd = "" if level == test.get("confidence", level) else f"; {100 * level:g} % was asked for, {share} is stored"
         return (
-            f"“Reached” is meant in the sense of confidence: the nearer end of the test value's {share} interval, {words.metric(end)}, must be {side} the floor{odd}."
+            f"“Reached” is meant in the sense of confidence: the nearer end of the test value's {share} interval, "
+            f"{words.metric(end)}, must be {side} the floor{odd}."
         )
-    sure = words.finite(end) and record.sign * end >= record.sign * (record.floor or 0.0)
-    tail = f"{'is as well' if sure else f'is {other} it, so a fresh sample could fall short'}"
-    return f"“Reached” means here that the test value itself is {side} the floor. The nearer end of its {share} interval, {words.metric(end)}, {tail}."
+    start = f"“Reached” means here that the test value itself is {side} the floor"
+    if state == "missed":
+        near = words.finite(test.get("value")) and record.sign * (test["value"] - (record.floor or 0.0)) >= 0
+        return f"{start}{', and every hard limit is kept: a limit is exceeded' if near else '; it is not'}."
+    sure = record.sign * end >= record.sign * (record.floor or 0.0) if end is not None else False
+    tail = "is as well" if sure else f"is {other} it, so a fresh sample could fall short"
+    return f"{start}. The nearer end of its {share} interval, {words.metric(end)}, {tail}."
 
 
 def _open(record: Record, lead: Tried | None) -> str:
     count = f"{record.told_trials} of {record.asked_trials} trials asked for have a result"
     if lead is None:
         return f"The run was interrupted, or goes on still: {count}. There is no candidate to show yet."
-    return f"The run was interrupted, or goes on still: {count}. What is shown below leads on validation; it was not chosen, and has not met the test split."
+    return (
+        f"The run was interrupted, or goes on still: {count}. What is shown below leads on validation; it was not "
+        "chosen, and has not met the test split."
+    )
 
 
 def _why(record: Record) -> Why:
-    """Take the engine's sentence apart: factor before the first colon, then clauses; those that advise begin with a verb."""
+    """Take the engine's sentence apart: the factor before the first colon, then clauses; advice begins with a verb."""
     told = str((record.found or {}).get("why") or "no reason was written down")
     factor, colon, rest = told.partition(": ")
     if not colon or len(factor) > 60:
         factor, rest = "not known", told
     clauses = [clause.strip() for clause in rest.split(";") if clause.strip()]
-    tries = tuple(c for c in clauses if c.split()[0] in ("try", "give", "use", "add", "raise", "lower"))
+    tries = tuple(c for c in clauses if c.split()[0] in ADVICE)
     evidence = [c for c in clauses if c not in tries]
     return Why(factor, (*evidence, *_gaps(record)), tries, told)
 
@@ -165,10 +193,12 @@ def _gaps(record: Record) -> list[str]:
         if floor is not None and words.finite(quality.get("value")):
             gap = record.sign * (quality["value"] - floor)
             short = f"{abs(gap):.4f} short of the floor" if gap < 0 else "at the floor or better"
-            rows.append(f"the best found has {name} {words.metric(quality['value'])} on {split} ({words.interval(quality)}): {short}")
+            value = f"{words.metric(quality['value'])} on {split} ({words.interval(quality)})"
+            rows.append(f"the best found has {name} {value}: {short}")
     base = (record.found or {}).get("baseline") or {}
     if base.get("val"):
-        rows.append(f"the float network the search began with has {words.metric(base['val'].get('value'))} on val, in {words.amount('file_bytes', base.get('file_bytes'))}")
+        value, size = words.metric(base["val"].get("value")), words.amount("file_bytes", base.get("file_bytes"))
+        rows.append(f"the float network the search began with has {value} on val, in {size}")
     return rows
 
 

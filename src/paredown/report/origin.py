@@ -16,6 +16,7 @@ def provenance(record: Record) -> Rows:
     """Return (what, value) of the circumstances: versions, host, seed, date, code."""
     asked, host, terms = record.asked, record.asked.get("host") or {}, record.asked.get("terms") or {}
     budget = "none" if terms.get("budget_s") is None else words.seconds(terms["budget_s"])
+    own = "the default" if record.applied else "paredown's own family"
     rows = [
         ("paredown", f"{asked.get('version', '?')}, code revision {asked.get('revision', '?')}"),
         ("Python, torch", f"{host.get('python', '?')}, {host.get('torch', '?')}"),
@@ -24,12 +25,17 @@ def provenance(record: Record) -> Rows:
         ("Seed", str(asked.get("seed", "?"))),
         ("Device, workers", f"{terms.get('device', '?')}, {terms.get('workers', '?')}"),
         ("Targets", words.told(terms.get("targets"))),
-        ("Model", words.spec(asked["model"]) if asked.get("model") else "paredown's own family" if not record.applied else "the default"),
+        ("Model", _asked_model(asked["model"]) if asked.get("model") else own),
     ]
     if record.applied:
         return rows
-    trials = f"{record.told_trials} finished of {record.asked_trials} asked" + (f", at most {terms['trials']}" if terms.get("trials") else "")
+    most = f", at most {terms['trials']}" if terms.get("trials") else ""
+    trials = f"{record.told_trials} finished of {record.asked_trials} asked{most}"
     return [*rows, ("Searcher", str(asked.get("searcher"))), ("Budget", budget), ("Trials", trials)]
+
+
+def _asked_model(model: Any) -> str:
+    return words.spec(model) if isinstance(model, dict) else str(model)
 
 
 def data(record: Record) -> Rows:
@@ -79,8 +85,8 @@ def _options(record: Record) -> str:
     parts += [("--confidence", goal.get("confidence"))]
     parts += [("--target", target) for target in terms.get("targets") or ()]
     budget = terms.get("budget_s")
-    parts += [("--budget", f"{budget:g}s" if budget else None), ("--trials", terms.get("trials")), ("--seed", record.asked.get("seed"))]
-    parts += [("--workers", terms.get("workers"))]
+    parts += [("--budget", f"{budget:g}s" if budget else None), ("--trials", terms.get("trials"))]
+    parts += [("--seed", record.asked.get("seed")), ("--workers", terms.get("workers"))]
     return "".join(f" {name} {shlex.quote(str(value))}" for name, value in parts if value is not None)
 
 
@@ -98,4 +104,5 @@ def cite(record: Record) -> str:
 
 def recipe_yaml(tried: Tried) -> str:
     """Return the candidate's recipe as a file for `paredown apply`."""
-    return yaml.safe_dump({"schema": SCHEMA, "steps": list(tried.described.get("recipe") or ())}, sort_keys=False, allow_unicode=True)
+    document = {"schema": SCHEMA, "steps": list(tried.described.get("recipe") or ())}
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

@@ -25,7 +25,8 @@ def write_report(folder: str | Path) -> Path:
 
 def page(record: Record) -> str:
     """Return the report's HTML. Everything from the run is escaped; styles and script stand in the page itself."""
-    env = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    loader = FileSystemLoader(HERE)
+    env = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     own = {"style": Markup((HERE / "page.css").read_text()), "script": Markup((HERE / "page.js").read_text())}
     return env.get_template("page.html.j2").render(**own, **_run(record), **_lead(record, record.lead()))
 
@@ -40,7 +41,8 @@ def _run(record: Record) -> dict[str, Any]:
     return {
         "record": record, "head": headline.headline(record), "sure": sureness.strip(record),
         "charts": [c for c in (chart.draw(record, 720, 420), chart.draw(record, 350, 380)) if c], "panels": panels,
-        "listing": listing, "front": [row for row in listing if row["id"] in front], "failures": candidates.failures(record),
+        "listing": listing, "front": [row for row in listing if row["id"] in front],
+        "failures": candidates.failures(record),
         "matrix": answers.matrix(record), "wrong": answers.wrong(record), "intervals": sureness.intervals(record),
         "data_notes": [str(note) for note in record.asked.get("task", {}).get("notes") or ()],
         "provenance": origin.provenance(record), "data": origin.data(record), "repeat": repeat, "typed": typed,
@@ -50,9 +52,11 @@ def _run(record: Record) -> dict[str, Any]:
 
 def _lead(record: Record, lead: Tried | None) -> dict[str, Any]:
     """Return what is shown of the winner, or of what leads in an unfinished run."""
-    shown: dict[str, Any] = {"lead": lead, "who": "The winner" if record.best else "The candidate that leads so far", "files": tables.files(record, lead)}
+    who = "What leads so far" if not record.best else "This recipe" if record.applied else f"The {record.title}"
+    shown: dict[str, Any] = {"lead": lead, "who": who, "files": tables.files(record, lead)}
     if lead is None:
-        return {**shown, "story": None, "layers": None, "counted": [], "uncounted": [], "measured": [], "notes": [], "recipe": ""}
+        empty = dict.fromkeys(("counted", "uncounted", "measured", "notes"), ())
+        return {**shown, **empty, "story": None, "layers": None, "recipe": ""}
     return {
         **shown, "story": tables.story(lead, record), "layers": tables.layers(lead), "counted": tables.counted(lead),
         "uncounted": tables.uncounted(lead), "measured": tables.measured(lead, record), "notes": tables.notes(lead),

@@ -87,6 +87,13 @@ class Record:
         """The winner as `found.json` has it."""
         return (self.found or {}).get("best")
 
+    @property
+    def title(self) -> str:
+        """What the chosen candidate is called: a winner only where the floor was reached."""
+        if self.applied:
+            return "this recipe"
+        return "winner" if self.found and self.found.get("reached") else "best found"
+
     def one(self, candidate_id: str | None) -> Tried | None:
         """Return the candidate of that id, or None."""
         return next((t for t in self.tried if t.id == candidate_id), None)
@@ -139,7 +146,7 @@ def read(folder: str | Path) -> Record:
     folder = Path(folder)
     asked = read_json(folder / "asked.json")
     if not isinstance(asked, dict):
-        raise BadInput(f"{folder / 'asked.json'} is not a run's question: it holds {type(asked).__name__}, not an object")
+        raise BadInput(f"{folder / 'asked.json'} holds {type(asked).__name__}, not an object: it is no run's question")
     problems: list[str] = []
     found = _object(folder / "found.json", problems)
     winner = _object(folder / "winner.json", problems)

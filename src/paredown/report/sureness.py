@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from paredown.report import words
-from paredown.report.chart import Tick, nice
+from paredown.report.chart import Tick, labels, nice
 from paredown.report.read import Json, Record
 
 METHODS = {"accuracy": "Wilson's score interval"}
@@ -41,14 +41,15 @@ def qualities(record: Record) -> list[Json]:
 
 def intervals(record: Record) -> list[dict[str, str]]:
     """Return a row for each split: value, interval, n, and how the interval was made."""
-    return [
-        {
-            "split": q["split"], "value": words.metric(q["value"]), "low": words.metric(q["low"]), "high": words.metric(q["high"]),
-            "n": words.plain(q["n"]), "how": f"{METHODS.get(q['metric'], 'percentile bootstrap, 200 draws')}, {100 * q.get('confidence', 0.95):g} %",
-            "seeds": words.plain(q.get("seeds", 1)),
-        }
-        for q in qualities(record)
-    ]  # fmt: skip
+    return [_interval(q) for q in qualities(record)]
+
+
+def _interval(quality: Json) -> dict[str, str]:
+    method = METHODS.get(quality["metric"], "percentile bootstrap")
+    shown = {key: words.metric(quality.get(key)) for key in ("value", "low", "high")}
+    counts = {"n": words.plain(quality.get("n")), "seeds": words.plain(quality.get("seeds", 1))}
+    how = f"{method}, {100 * quality.get('confidence', 0.95):g} %"
+    return {"split": quality["split"], **shown, **counts, "how": how}
 
 
 def strip(record: Record, width: int = 340) -> Strip | None:
@@ -64,10 +65,12 @@ def strip(record: Record, width: int = 340) -> Strip | None:
     def at(value: float) -> float:
         return round(left + (value - low) / (high - low) * (right - left), 1)
 
+    told = [f"{q['split']} {words.metric(q['value'])}, {words.interval(q)}" for q in shown]
     bars = tuple(
-        Bar(q["split"], at(q["low"]), at(q["value"]), at(q["high"]), 38.0 + 30 * row, f"{q['split']} {words.metric(q['value'])}, {words.interval(q)}")
+        Bar(q["split"], at(q["low"]), at(q["value"]), at(q["high"]), 38.0 + 30 * row, told[row])
         for row, q in enumerate(shown)
     )
-    ticks = tuple(Tick(at(v), f"{v:.6g}") for v in nice(low, high, 4) if low <= v <= high)
+    round_values = [v for v in nice(low, high, 4) if low <= v <= high]
+    ticks = tuple(Tick(at(v), text) for v, text in zip(round_values, labels(round_values), strict=True))
     floor = None if record.floor is None else Tick(at(record.floor), f"floor {words.plain(record.floor)}")
     return Strip(width, 52 + 30 * len(bars), bars, ticks, floor)

@@ -31,14 +31,16 @@ def story(tried: Tried, record: Record) -> dict[str, Any]:
     rows = []
     for at, step in enumerate(steps):
         before = steps[at - 1] if at else None
+        size = step.get("file_bytes") or 0
         rows.append({
             "name": step.get("step", "?"), "settings": recipe[at]["settings"] if at < len(recipe) else [],
-            "bytes": words.amount("file_bytes", step.get("file_bytes")), "share": (step.get("file_bytes") or 0) / most if most else 0,
-            "saved": _saved(before, step), "value": words.metric(step.get("val")), "cost": _cost(before, step, record, n),
-            "seconds": words.seconds(step.get("seconds")),
+            "bytes": words.amount("file_bytes", size), "share": size / most if most else 0,
+            "saved": _saved(before, step), "value": words.metric(step.get("val")),
+            "cost": _cost(before, step, record, n), "seconds": words.seconds(step.get("seconds")),
         })  # fmt: skip
-    total = sum(s.get("seconds") or 0 for s in steps)
-    return {"rows": rows, "end": _end(tried), "overall": _overall(steps), "seconds": words.seconds(total), "own": words.seconds(tried.result.get("seconds"))}
+    total, own = sum(s.get("seconds") or 0 for s in steps), tried.result.get("seconds")
+    took = {"seconds": words.seconds(total), "own": words.seconds(own), "cached": bool(own is not None and own < total)}
+    return {"rows": rows, "end": _end(tried), "overall": _overall(steps), **took}
 
 
 def _saved(before: Json | None, step: Json) -> str:
@@ -52,8 +54,9 @@ def _cost(before: Json | None, step: Json, record: Record, n: Any) -> str:
     if before is None or not (words.finite(before.get("val")) and words.finite(step.get("val"))):
         return "the start" if before is None else words.NONE
     change = step["val"] - before["val"]
-    samples = f" ({words.signed(round(change * n), 0)} of {n} samples)" if record.metric == "accuracy" and isinstance(n, int) else ""
-    return words.signed(change) + samples
+    if record.metric != "accuracy" or not isinstance(n, int):
+        return words.signed(change)
+    return f"{words.signed(change)} ({words.signed(round(change * n), 0)} of {n} samples)"
 
 
 def _overall(steps: list[Json]) -> str:
@@ -61,13 +64,15 @@ def _overall(steps: list[Json]) -> str:
     if len(steps) < 2 or not (steps[0].get("file_bytes") and steps[-1].get("file_bytes")):
         return ""
     first, last = steps[0]["file_bytes"], steps[-1]["file_bytes"]
-    change = words.signed(steps[-1]["val"] - steps[0]["val"]) if words.finite(steps[-1].get("val")) and words.finite(steps[0].get("val")) else words.NONE
-    return f"From {words.plain(first)} to {words.plain(last)} bytes, {words.ratio(first, last)}; {change} on validation."
+    was, now = steps[0].get("val"), steps[-1].get("val")
+    change = f"; {words.signed(now - was)} on validation" if words.finite(was) and words.finite(now) else ""
+    return f"From {words.plain(first)} to {words.plain(last)} bytes, {words.ratio(first, last)}{change}."
 
 
 def _end(tried: Tried) -> str:
     val = tried.result.get("val") or {}
-    return f"The file itself, in its own runtime: {words.metric(val.get('value'))} on validation in {words.amount('file_bytes', tried.result.get('file_bytes'))}."
+    size = words.amount("file_bytes", tried.result.get("file_bytes"))
+    return f"The file itself, in its own runtime: {words.metric(val.get('value'))} on validation in {size}."
 
 
 def layers(tried: Tried) -> Table | None:
@@ -79,14 +84,17 @@ def layers(tried: Tried) -> Table | None:
     rows, shares = [], {}
     sums = {key: sum(row.get(key) or 0 for row in found) for key in ("params", "nonzero", "bytes", "macs")}
     for at, row in enumerate(found):
-        zeros = (row.get("params") or 0) - (row.get("nonzero") or 0)
         shape = "×".join(map(str, row.get("shape") or ())) or words.NONE
-        cells = (row.get("name", ""), row.get("op", ""), shape, words.plain(row.get("params")), words.plain(row.get("width")))
-        rows.append((*map(str, cells), words.percent(zeros, row.get("params")), words.plain(row.get("bytes")), words.plain(row.get("macs"))))
+        named = str(row.get("name", "")), str(row.get("op", "")), shape
+        rows.append((*named, *_numbers(row, words.plain(row.get("width")))))
         for column, key in ((6, "bytes"), (7, "macs")):
-            shares[at, column] = (row.get(key) or 0) / max(1, max(r.get(key) or 0 for r in found))
-    total = ("Sum", "", "", words.plain(sums["params"]), "", words.percent(sums["params"] - sums["nonzero"], sums["params"]), words.plain(sums["bytes"]), words.plain(sums["macs"]))
-    return Table(heads, tuple(rows), shares, total)
+            shares[at, column] = (row.get(key) or 0) / max(1, *(r.get(key) or 0 for r in found))
+    return Table(heads, tuple(rows), shares, ("Sum", "", "", *_numbers(sums, "")))
+
+
+def _numbers(row: Json, width: str) -> tuple[str, ...]:
+    zeros = words.percent((row.get("params") or 0) - (row.get("nonzero") or 0), row.get("params"))
+    return words.plain(row.get("params")), width, zeros, words.plain(row.get("bytes")), words.plain(row.get("macs"))
 
 
 @dataclass(frozen=True)
@@ -128,11 +136,14 @@ def _file(row: Json, folder: Path, split: str) -> File:
     mismatches = f"{words.plain(odd)} of {words.plain(n)} predictions on {split} differ from the model it came from"
     here = _here(row, folder)
     link = here.relative_to(folder).as_posix() if here is not None and here.is_relative_to(folder) else ""
-    return File(row["target"], str(row.get("path", "")), link, whole, shown, sum(v for _, v in items), row.get("sha256", ""), _on_disk(here, row), mismatches, stated)
+    path, total = str(here or row.get("path", "")), sum(v for _, v in items)
+    return File(
+        row["target"], path, link, whole, shown, total, row.get("sha256", ""), _on_disk(here, row), mismatches, stated
+    )  # fmt: skip
 
 
 def _here(row: Json, folder: Path) -> Path | None:
-    """Return the file where it lies now: in this folder under its name, for folders are moved; else at its stored path."""
+    """Return the file where it lies now: in this folder by its name, for folders are moved; else at its stored path."""
     stored = Path(str(row.get("path", "")))
     return next((p for p in (folder / stored.name, stored) if stored.name and p.is_file()), None)
 
@@ -140,7 +151,8 @@ def _here(row: Json, folder: Path) -> Path | None:
 def _on_disk(here: Path | None, row: Json) -> str:
     if here is None:
         return "not on disk when this report was written"
-    return "on disk, checksum right" if sha256_of(here) == row.get("sha256") else "on disk, but with another checksum: not the file that was measured"
+    same = sha256_of(here) == row.get("sha256")
+    return "on disk, checksum right" if same else "on disk, but with another checksum: not the file that was measured"
 
 
 def counted(tried: Tried) -> list[tuple[str, str]]:
@@ -167,14 +179,18 @@ def measured(tried: Tried, record: Record) -> list[tuple[str, str]]:
     rows = []
     for key, value in seen.items():
         if key == "latency_ms":
-            spread = f", quartiles {words.plain(seen['latency_low_ms'])} to {words.plain(seen['latency_high_ms'])} ms" if "latency_low_ms" in seen else ""
-            repeats = f", {words.plain(seen['latency_repeats'])} repeats" if "latency_repeats" in seen else ""
-            rows.append(("latency of one sample, median", words.amount(key, value) + spread + repeats))
+            rows.append(("latency of one sample, median", words.amount(key, value) + _spread(seen)))
         elif not key.startswith("latency_"):
             rows.append((words.cost_name(key), words.amount(key, value)))
     rows.append(("making this candidate", words.seconds(tried.result.get("seconds"))))
     whole = (record.found or {}).get("seconds", record.spent_s or None)
     return [*rows, ("the whole run so far" if record.found is None else "the whole run", words.seconds(whole))]
+
+
+def _spread(seen: Json) -> str:
+    keys = "latency_low_ms", "latency_high_ms", "latency_repeats"
+    low, high, repeats = (words.plain(seen.get(key)) for key in keys)
+    return f", quartiles {low} to {high} ms, {repeats} repeats" if "latency_low_ms" in seen else ", spread not stored"
 
 
 def notes(tried: Tried) -> list[tuple[str, str, str]]:

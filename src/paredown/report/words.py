@@ -1,19 +1,19 @@
 """Numbers, recipes and costs as people read them."""
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 NONE = "–"
 
 COSTS = {
-    "file_bytes": "file size", "ram_bytes": "peak activation memory", "flash_bytes": "flash", "macs": "multiply-accumulates",
-    "bops": "bit operations", "params": "parameters", "nonzero": "nonzero parameters", "bits": "stored weight bits, uncoded",
-    "latency_ms": "latency", "energy_uj": "energy",
+    "file_bytes": "file size", "ram_bytes": "peak activation memory", "flash_bytes": "flash",
+    "macs": "multiply-accumulates", "bops": "bit operations", "params": "parameters", "nonzero": "nonzero parameters",
+    "bits": "stored weight bits, uncoded", "latency_ms": "latency", "energy_uj": "energy",
 }  # fmt: skip
 UNITS = {"bytes": "bytes", "ms": "ms", "uj": "µJ"}
 
 
-def finite(value: Any) -> bool:
+def finite(value: Any) -> TypeGuard[float]:
     """Whether `value` is an ordinary number: no None, NaN, infinity or truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -133,7 +133,17 @@ def spec(described: Any) -> str:
 
 
 def _compact(value: Any) -> str:
-    return "×".join(map(str, value)) if isinstance(value, list) and value and all(isinstance(v, int) for v in value) else told(value)
+    whole = isinstance(value, list) and value and all(isinstance(v, int) for v in value)
+    return "×".join(map(str, value)) if whole else told(value)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "candidate"), plural(1200, "candidate")
+    ('1 candidate', '1,200 candidates')
+    """
+    return f"{plain(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def interval(quality: Any) -> str:
@@ -142,4 +152,5 @@ def interval(quality: Any) -> str:
         return NONE
     level = quality.get("confidence", 0.95)
     seeds = f", {quality['seeds']} seeds" if quality.get("seeds", 1) > 1 else ""
-    return f"{100 * level:g} % interval {metric(quality.get('low'))} to {metric(quality.get('high'))}, n = {plain(quality.get('n'))}{seeds}"
+    ends = f"{metric(quality.get('low'))} to {metric(quality.get('high'))}"
+    return f"{100 * level:g} % interval {ends}, n = {plain(quality.get('n'))}{seeds}"

@@ -148,7 +148,9 @@ def finished(candidate: Candidate, net: Net, bench: Bench, folder: Path, story: 
     measured: dict[str, Any] = {}
     if bench.measure_latency:
         sample = np.ascontiguousarray(bench.task.inputs("val")[:1])
-        measured["latency_ms"] = latency_ms(load(first.path), sample)["median"]
+        seen = latency_ms(load(first.path), sample)
+        measured = {"latency_ms": seen["median"], "latency_low_ms": seen["low"], "latency_high_ms": seen["high"]}
+        measured["latency_repeats"] = seen["repeats"]
     net.save(folder / "net")
     return Result(
         candidate.id, first.bytes, first.quality, None, artifacts, cost.to_json(), measured,

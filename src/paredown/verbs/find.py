@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -161,7 +162,7 @@ def _asked(data: Task, goal: Goal, terms: Terms, searcher: str, model: Any) -> d
         "shape": list(data.shape), "classes": list(data.classes), "n": {r: len(s) for r, s in data.splits.items()},
         "notes": list(data.notes), "licence": data.licence, "source": data.source},
         "goal": goal.to_json(), "model": dict(model) if isinstance(model, Mapping) else model, "searcher": searcher, "seed": terms.seed,
-        "terms": {**vars(terms), "targets": list(terms.targets)}, "command": " ".join(["paredown", *sys.argv[1:]]),
+        "terms": {**vars(terms), "targets": list(terms.targets)}, "command": shlex.join(["paredown", *sys.argv[1:]]),
         "host": {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine(), "system": platform.platform()},
         "version": paredown.__version__, "revision": REVISION, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }  # fmt: skip

@@ -226,7 +226,7 @@ class Adaptive:
         return coder.finish()
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
-        """Return the `size` integers (int64) that `encode` was given. Raises Damaged when the data cannot be such a code."""
+        """Return the `size` integers (int64) that `encode` was given. Raises Damaged for what cannot be such a code."""
         return integers(Levels().row(Decoder(data), size))
 
 

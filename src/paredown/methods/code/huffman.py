@@ -14,7 +14,7 @@ MAX_LENGTH = 64
 
 
 def code_lengths(weights: dict[int, int]) -> dict[int, int]:
-    """Return {symbol: length of its code in bits} of an optimal prefix code (Huffman 1952). One symbol alone: length 1."""
+    """Return {symbol: length in bits} of an optimal prefix code (Huffman 1952). One symbol alone: length 1."""
     if len(weights) == 1:
         return dict.fromkeys(weights, 1)
     heap = [(weight, at, (symbol,)) for at, (symbol, weight) in enumerate(sorted(weights.items()))]
@@ -82,7 +82,7 @@ class Huffman:
         return len(head).to_bytes(3, "big") + head + body
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
-        """Return the `size` integers (int64) that `encode` was given. Raises Damaged when the data cannot be such a code."""
+        """Return the `size` integers (int64) that `encode` was given. Raises Damaged for what cannot be such a code."""
         if size == 0:
             return np.zeros(0, dtype=np.int64)
         split = 3 + int.from_bytes(data[:3], "big")

@@ -171,7 +171,7 @@ def _moves() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
 
 
 def _quantizers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
-    settings = {"u8": (0.01, 50, 0, 255), "s8": (0.003, 0, -128, 127), "u4": (0.05, 7, 0, 15), "s4": (0.1, 0, -8, 7)}
+    settings = {"u8": (0.01, 50, 0, 255), "s8": (0.003, 0, -128, 127), "u4": (0.05, 7, 0, 15), "s4": (0.1, 0, -8, 7), "u3": (0.1, 3, 0, 7)}
     return {f"fake {name}": (call(lambda x, s=s: torch.fake_quantize_per_tensor_affine(x, *s)), VECTOR) for name, s in settings.items()}
 
 

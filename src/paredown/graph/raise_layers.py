@@ -1,0 +1,271 @@
+"""ONNX layers as ATen operators: convolutions, products, norms, pooling, quantizers; one small function each."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from paredown.core.errors import BadInput
+from paredown.graph.frozen import Plain, Rounded, Shared
+from paredown.graph.onnx_fold import fold
+from paredown.graph.raised import Call, Const, Levels, Raised, raises
+from paredown.graph.spec import Value
+
+LOWEST = -3.4028234663852886e38
+"""The lowest float32: what a maximum is padded with."""
+
+_CONVOLUTIONS = {1: "conv1d", 2: "conv2d", 3: "conv3d"}
+_TRANSPOSED = {1: "conv_transpose1d", 2: "conv_transpose2d.input", 3: "conv_transpose3d.input"}
+
+
+def _window(g: Raised, c: Call, kernel: list[int]) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Return (stride, dilation, padding before, padding after) of a window over a value's last dimensions."""
+    dims = len(kernel)
+    if dims not in _CONVOLUTIONS:
+        raise BadInput(f"it works on {dims} dimensions; allowed: 1, 2, 3")
+    stride, dilation = list(c.get("strides") or [1] * dims), list(c.get("dilations") or [1] * dims)
+    pads, auto = list(c.get("pads") or [0] * 2 * dims), c.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        size = g.shape(c.value())[2:]
+        total = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, s, k, d in zip(size, stride, kernel, dilation, strict=True)]
+        less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+        return (stride, dilation, less, more) if auto == "SAME_UPPER" else (stride, dilation, more, less)
+    return stride, dilation, pads[:dims], pads[dims:]
+
+
+def _padded(g: Raised, value: Value, before: list[int], after: list[int], fill: float = 0.0) -> Value:
+    amounts = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
+    return g.emit("pad", self=value, pad=amounts, value=fill) if any(amounts) else value
+
+
+def _weight(g: Raised, c: Call, at: int = 1) -> Any:
+    found = c.input(at)
+    if found is None:
+        raise BadInput("it has no weight")
+    return g.leaf(found)
+
+
+@raises("Conv")
+def _conv(g: Raised, c: Call) -> Value:
+    weight, x = _weight(g, c), c.value()
+    kernel = list(g.shape(weight)[2:])
+    stride, dilation, before, after = _window(g, c, kernel)
+    if before != after:
+        x, before = _padded(g, x, before, after), [0] * len(kernel)
+    return g.emit(
+        _CONVOLUTIONS[len(kernel)], input=x, weight=weight, bias=g.leaf(c.input(2)),
+        stride=stride, padding=before, dilation=dilation, groups=c.get("group", 1),
+    )  # fmt: skip
+
+
+@raises("ConvTranspose")
+def _conv_transpose(g: Raised, c: Call) -> Value:
+    """Padding that differs from side to side is cut off afterwards."""
+    weight, x = _weight(g, c), c.value()
+    kernel = list(g.shape(weight)[2:])
+    dims, auto = len(kernel), c.get("auto_pad", "NOTSET")
+    if dims not in _TRANSPOSED:
+        raise BadInput(f"it works on {dims} dimensions; allowed: 1, 2, 3")
+    stride, dilation = list(c.get("strides") or [1] * dims), list(c.get("dilations") or [1] * dims)
+    extra, pads = list(c.get("output_padding") or [0] * dims), list(c.get("pads") or [0] * 2 * dims)
+    size = g.shape(x)[2:]
+    wanted = c.get("output_shape") or ([n * s for n, s in zip(size, stride, strict=True)] if auto.startswith("SAME") else None)
+    if wanted:
+        full = [s * (n - 1) + e + (k - 1) * d + 1 for n, s, e, k, d in zip(size, stride, extra, kernel, dilation, strict=True)]
+        total = [f - w for f, w in zip(full, list(wanted)[-dims:], strict=True)]
+        less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+        pads = [*less, *more] if auto == "SAME_UPPER" else [*more, *less]
+    even = pads[:dims] == pads[dims:] and min(pads) >= 0
+    made = g.emit(
+        _TRANSPOSED[dims], input=x, weight=weight, bias=g.leaf(c.input(2)), stride=stride, padding=pads[:dims] if even else [0] * dims,
+        output_padding=extra, groups=c.get("group", 1), dilation=dilation,
+    )  # fmt: skip
+    return made if even else _padded(g, made, [-p for p in pads[:dims]], [-p for p in pads[dims:]])
+
+
+@raises("Gemm")
+def _gemm(g: Raised, c: Call) -> Value:
+    """A constant second matrix makes a linear layer; alpha and beta go into its weight and bias."""
+    x, other, third = g.leaf(c.input(0)), c.input(1), c.input(2)
+    alpha, beta = float(c.get("alpha", 1.0)), float(c.get("beta", 1.0))
+    x = g.emit("t", self=x) if c.get("transA", 0) else x
+    bias = None
+    if isinstance(other, Const) and isinstance(x, Value):
+        weight = (other if c.get("transB", 0) else other.turned((1, 0))).scaled(alpha)
+        if isinstance(third, Const) and third.array.size in (1, weight.shape[0]) and third.shape[-1:] in ((), (1,), weight.shape[:1]):
+            bias, third = third.shaped(weight.shape[:1]).scaled(beta), None
+        made = g.emit("linear", input=x, weight=g.slot(weight), bias=g.leaf(bias))
+    else:
+        leaf = g.leaf(other)
+        made = g.emit("matmul", self=x, other=g.emit("t", self=leaf) if c.get("transB", 0) else leaf)
+        made = g.emit("mul.Tensor", self=made, other=alpha) if alpha != 1 else made
+    if third is None:
+        return made
+    return g.emit("add.Tensor", self=made, other=g.leaf(third), alpha=beta if beta != 1 else 1)
+
+
+@raises("MatMul")
+def _matmul(g: Raised, c: Call) -> Value:
+    left, right = c.input(0), c.input(1)
+    if isinstance(left, Value) and isinstance(right, Const) and len(right.shape) == 2:
+        return g.emit("linear", input=left, weight=g.slot(right.turned((1, 0))))
+    return g.emit("matmul", self=g.leaf(left), other=g.leaf(right))
+
+
+@raises("BatchNormalization")
+def _batch_norm(g: Raised, c: Call) -> Value:
+    scale, shift, mean, var = (c.const(at) for at in (1, 2, 3, 4))
+    return g.emit(
+        "batch_norm", input=c.value(), weight=g.leaf(scale), bias=g.leaf(shift), running_mean=g.leaf(mean, False), running_var=g.leaf(var, False),
+        training=False, momentum=round(1.0 - c.get("momentum", 0.9), 6), eps=_eps(c), cudnn_enabled=True,
+    )  # fmt: skip
+
+
+def _eps(c: Call) -> float:
+    return float(f"{c.get('epsilon', 1e-5):.7g}")  # written as float32: 1e-5 comes back as 9.99999975e-06
+
+
+@raises("LayerNormalization")
+def _layer_norm(g: Raised, c: Call) -> Value:
+    shape = g.shape(c.value())
+    over = list(shape[c.get("axis", -1) :])
+    scale, shift = (found.shaped(over) if (found := c.const(at)) is not None else None for at in (1, 2))
+    return g.emit("layer_norm", input=c.value(), normalized_shape=over, weight=g.leaf(scale), bias=g.leaf(shift), eps=_eps(c))
+
+
+@raises("GroupNormalization")
+def _group_norm(g: Raised, c: Call) -> Value:
+    """Before opset 21 scale and bias have an entry for each group."""
+    groups, channels = c.get("num_groups"), g.shape(c.value())[1]
+    scale, shift = (_per_channel(c.const(at), groups, channels) if c.opset < 21 else c.const(at) for at in (1, 2))
+    return g.emit("group_norm", input=c.value(), num_groups=groups, weight=g.leaf(scale), bias=g.leaf(shift), eps=_eps(c))
+
+
+def _per_channel(const: Const | None, groups: int, channels: int) -> Const | None:
+    if const is None:
+        return None
+    return Const(Plain(np.repeat(const.array, channels // groups)), const.name, const.trained, f"{const.change}C{channels}")
+
+
+@raises("InstanceNormalization")
+def _instance_norm(g: Raised, c: Call) -> Value:
+    """The same as a group norm with a group for each channel."""
+    scale, shift = g.leaf(c.const(1)), g.leaf(c.const(2))
+    return g.emit("group_norm", input=c.value(), num_groups=g.shape(c.value())[1], weight=scale, bias=shift, eps=_eps(c))
+
+
+@raises("MaxPool")
+def _max_pool(g: Raised, c: Call) -> Value:
+    if len(c.node.output) > 1 and c.node.output[1]:
+        raise BadInput("its second output, the places of the maxima, is not supported")
+    x, kernel = c.value(), list(c.get("kernel_shape"))
+    stride, dilation, before, after = _window(g, c, kernel)
+    if before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True)):
+        x, before = _padded(g, x, before, after, LOWEST), [0] * len(kernel)
+    return g.emit(
+        f"max_pool{len(kernel)}d", self=x, kernel_size=kernel, stride=stride, padding=before, dilation=dilation,
+        ceil_mode=bool(c.get("ceil_mode", 0)),
+    )  # fmt: skip
+
+
+@raises("AveragePool")
+def _average_pool(g: Raised, c: Call) -> Value:
+    """Uneven padding that does not count is put right by a constant factor for each place."""
+    x, kernel, counted = c.value(), list(c.get("kernel_shape")), bool(c.get("count_include_pad", 0))
+    stride, dilation, before, after = _window(g, c, kernel)
+    if set(dilation) != {1}:
+        raise BadInput("an average over a window with gaps is not supported")
+    ceil, op = bool(c.get("ceil_mode", 0)), f"avg_pool{len(kernel)}d"
+    if before == after and all(2 * p <= k for p, k in zip(before, kernel, strict=True)):
+        return g.emit(op, self=x, kernel_size=kernel, stride=stride, padding=before, ceil_mode=ceil, count_include_pad=counted)
+    made = g.emit(op, self=_padded(g, x, before, after), kernel_size=kernel, stride=stride, ceil_mode=ceil)
+    if counted:
+        return made
+    amounts = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
+    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel)]
+    share = pool(F.pad(torch.ones(1, 1, *g.shape(x)[2:]), amounts), kernel, stride, ceil_mode=ceil)
+    factor = Const(Plain((1 / share).numpy()), f"{c.node.output[0]}.share")
+    return g.emit("mul.Tensor", self=made, other=g.slot(factor))
+
+
+@raises("GlobalAveragePool", "GlobalMaxPool")
+def _global_pool(g: Raised, c: Call) -> Value:
+    dims = list(range(2, len(g.shape(c.value()))))
+    if c.node.op_type == "GlobalMaxPool":
+        return g.emit("amax", self=c.value(), dim=dims, keepdim=True)
+    if len(dims) in (1, 2):
+        return g.emit(f"adaptive_avg_pool{len(dims)}d", self=c.value(), output_size=[1] * len(dims))
+    return g.emit("mean.dim", self=c.value(), dim=dims, keepdim=True)
+
+
+_SPANS = {"uint8": (0, 255), "int8": (-128, 127), "uint4": (0, 15), "int4": (-8, 7), "uint16": (0, 65535), "int16": (-32768, 32767)}
+
+
+@raises("QuantizeLinear")
+def _quantize(g: Raised, c: Call) -> Levels:
+    scale, zero = c.const(1), c.const(2)
+    kind = str(zero.array.dtype) if zero is not None else "uint8"
+    if scale is None or scale.array.size != 1 or kind not in _SPANS:
+        raise BadInput(f"values that flow are quantized with one step for the whole tensor and levels of {', '.join(_SPANS)}")
+    point = int(zero.array.reshape(-1)[0]) if zero is not None else 0
+    return Levels(c.value(), float(scale.array.reshape(-1)[0]), point, _SPANS[kind])
+
+
+@raises("DequantizeLinear")
+def _dequantize(g: Raised, c: Call) -> Any:
+    levels = c.input(0)
+    if isinstance(levels, Const):
+        return _held(c, levels)
+    if not isinstance(levels, Levels):
+        raise BadInput("it reads integers that no QuantizeLinear made")
+    scale, zero = c.const(1), c.const(2)
+    same = scale is not None and scale.array.size == 1 and float(scale.array.reshape(-1)[0]) == levels.scale
+    point = int(zero.array.reshape(-1)[0]) if zero is not None else 0
+    if not same or point != levels.zero:
+        raise BadInput("its step or zero point differs from its QuantizeLinear's")
+    low, high = levels.span
+    return g.emit("fake_quantize_per_tensor_affine", self=levels.value, scale=levels.scale, zero_point=point, quant_min=low, quant_max=high)
+
+
+def _held(c: Call, codes: Const) -> Const:
+    """Return constant integers times their step: as integers where a Grid can hold them, else as floats."""
+    scale, zero = c.const(1), c.const(2)
+    if scale is None or c.get("block_size", 0):
+        raise BadInput("its steps must be one for the tensor, or one for each entry of a dimension")
+    ints, step = codes.array.astype(np.int64), scale.array.astype(np.float32)
+    if step.size > 1:
+        axis = c.get("axis", 1) % ints.ndim
+        along = tuple(-1 if dim == axis else 1 for dim in range(ints.ndim))
+        step = step.reshape(along)
+    else:
+        along, step = (), step.reshape(())
+    if zero is not None:
+        shift = zero.array.astype(np.int64)
+        ints = ints - (shift.reshape(along) if shift.size > 1 else shift.reshape(()))
+    bits = max(2, *(int(end).bit_length() + 1 for end in (ints.max(initial=0), -ints.min(initial=0) - 1)))
+    name = c.node.input[0] if codes.name else c.node.output[0]
+    if bits > 16:
+        return Const(Plain((ints * step).astype(np.float32)), name, True)
+    return Const(Rounded(ints.astype(np.int16), step, bits), name, True)
+
+
+@raises("Gather")
+def _gather(g: Raised, c: Call) -> Any:
+    """A constant table read at stored places is a codebook; else one place, or a run of places, along an axis."""
+    table, places = c.input(0), c.const(1)
+    if places is None:
+        raise BadInput("it has no places")
+    if isinstance(table, Const):
+        flat = len(table.shape) == 1 and table.array.dtype.kind == "f" and table.array.size <= 256 and places.array.ndim > 0
+        ints = places.array.astype(np.int64)
+        if not flat or not places.trained or ints.min(initial=0) < 0:
+            return fold(c)[0]
+        return Const(Shared(ints, table.array.astype(np.float32)), places.name, True)
+    x, axis = c.value(), c.get("axis", 0) % len(g.shape(c.value()))
+    if places.array.ndim == 0:
+        return g.emit("select.int", self=x, dim=axis, index=int(places.array))
+    ints = places.array.reshape(-1) % g.shape(x)[axis]
+    if places.array.ndim > 1 or not len(ints) or (np.diff(ints) != 1).any():
+        raise BadInput("it picks places that are no run; allowed: one place, or neighbours in order")
+    return g.emit("slice.Tensor", self=x, dim=axis, start=int(ints[0]), end=int(ints[-1]) + 1)

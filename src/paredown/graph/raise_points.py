@@ -1,0 +1,175 @@
+"""ONNX operators that work on every value by itself, or on two tensors, as ATen operators; one small function each."""
+
+import math
+from typing import Any
+
+from paredown.core.errors import BadInput
+from paredown.graph.raised import Call, Const, Raised, raises
+from paredown.graph.spec import Value
+
+_UNARY = {
+    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hardswish", "Mish": "mish", "Neg": "neg", "Abs": "abs",
+    "Sqrt": "sqrt", "Exp": "exp", "Log": "log", "Softplus": "softplus",
+}  # fmt: skip
+
+
+@raises(*_UNARY)
+def _unary(g: Raised, c: Call) -> Value:
+    return g.emit(_UNARY[c.node.op_type], self=c.value())
+
+
+@raises("LeakyRelu")
+def _leaky_relu(g: Raised, c: Call) -> Value:
+    return g.emit("leaky_relu", self=c.value(), negative_slope=_short(c.get("alpha", 0.01)))
+
+
+def _short(value: float) -> float:
+    """Return a float32 of the file as the decimal number that was meant."""
+    return float(f"{value:.7g}")
+
+
+@raises("Elu")
+def _elu(g: Raised, c: Call) -> Value:
+    return g.emit("elu", self=c.value(), alpha=_short(c.get("alpha", 1.0)))
+
+
+@raises("Selu")
+def _selu(g: Raised, c: Call) -> Value:
+    alpha, gamma = c.get("alpha", 1.6732632), c.get("gamma", 1.0507009)
+    if math.isclose(alpha, 1.6732632, rel_tol=1e-5) and math.isclose(gamma, 1.0507009, rel_tol=1e-5):
+        return g.emit("selu", self=c.value())
+    return g.emit("elu", self=c.value(), alpha=_short(alpha), scale=_short(gamma))
+
+
+@raises("HardSigmoid")
+def _hard_sigmoid(g: Raised, c: Call) -> Value:
+    alpha, beta = c.get("alpha", 0.2), c.get("beta", 0.5)
+    if math.isclose(alpha, 1 / 6, rel_tol=1e-5) and beta == 0.5:
+        return g.emit("hardsigmoid", self=c.value())
+    line = g.emit("add.Tensor", self=g.emit("mul.Tensor", self=c.value(), other=_short(alpha)), other=_short(beta))
+    return g.emit("clamp", self=line, min=0, max=1)
+
+
+@raises("Gelu")
+def _gelu(g: Raised, c: Call) -> Value:
+    return g.emit("gelu", self=c.value(), approximate=c.get("approximate", "none"))
+
+
+@raises("PRelu")
+def _prelu(g: Raised, c: Call) -> Value:
+    """Slopes are one for all, or one for each channel."""
+    slope, shape = c.const(1), g.shape(c.value())
+    if slope is None:
+        raise BadInput("it has no slope")
+    aligned = (1,) * (len(shape) - len(slope.shape)) + slope.shape
+    if slope.array.size > 1 and (len(shape) < 2 or aligned != (1, shape[1], *[1] * (len(shape) - 2))):
+        raise BadInput(f"its slopes have the shape {slope.shape}; they must be one, or one for each channel")
+    return g.emit("prelu", self=c.value(), weight=g.leaf(slope.shaped((slope.array.size,))))
+
+
+@raises("Clip")
+def _clip(g: Raised, c: Call) -> Value:
+    low, high = (None if end is None or abs(end) > 3e38 else _short(end) for end in (c.number(1, "min"), c.number(2, "max")))
+    if (low, high) == (0, 6):
+        return g.emit("relu6", self=c.value())
+    if low is None and high is None:
+        return c.value()
+    return g.emit("relu", self=c.value()) if (low, high) == (0, None) else g.emit("clamp", self=c.value(), min=low, max=high)
+
+
+@raises("Softmax", "LogSoftmax")
+def _softmax(g: Raised, c: Call) -> Value:
+    """Before opset 13 it works on all dimensions from the axis on, as if they were one."""
+    shape = g.shape(c.value())
+    axis = c.get("axis", -1 if c.opset >= 13 else 1) % len(shape)
+    if c.opset < 13 and math.prod(shape[axis + 1 :]) > 1:
+        raise BadInput("it works across several dimensions, as opset 12 and below do; convert the file to opset 13 or above")
+    return g.emit("softmax.int" if c.node.op_type == "Softmax" else "log_softmax.int", self=c.value(), dim=axis)
+
+
+@raises("Add", "Sum")
+def _add(g: Raised, c: Call) -> Value:
+    if fused := _biased(g, c):
+        return fused
+    return _chained(g, c, "add.Tensor")
+
+
+@raises("Mul")
+def _mul(g: Raised, c: Call) -> Value:
+    return _chained(g, c, "mul.Tensor")
+
+
+def _chained(g: Raised, c: Call, op: str) -> Value:
+    """Join all the inputs by an operator whose operands can change places; a constant comes second."""
+    leaves = sorted(c.inputs, key=lambda found: not isinstance(found, Value))
+    made = c.value(next(at for at, found in enumerate(c.inputs) if isinstance(found, Value)))
+    for found in leaves[1:]:
+        made = g.emit(op, self=made, other=g.operand(found))
+    return made
+
+
+def _biased(g: Raised, c: Call) -> Value | None:
+    """Add a stored vector after a linear layer without bias as that layer's bias; None where it is no such sum."""
+    for at, found in enumerate(c.inputs if len(c.inputs) == 2 else ()):
+        value = c.inputs[1 - at]
+        node = g.nodes.get(value) if isinstance(value, Value) else None
+        if not isinstance(found, Const) or node is None or node.op != "linear" or "bias" in node.args:
+            continue
+        width = g.shape(node.args["weight"])[:1]
+        if found.trained and found.shape[-1:] == width and found.array.size == width[0] and g.once(c.node.input[1 - at]):
+            return g.amend(Value(value), bias=g.leaf(found.shaped(width)))
+    return None
+
+
+@raises("Sub", "Div")
+def _ordered(g: Raised, c: Call) -> Value:
+    op = "sub.Tensor" if c.node.op_type == "Sub" else "div.Tensor"
+    first, second = c.input(0), c.input(1)
+    if isinstance(first, Const) and first.array.size == 1 and op == "sub.Tensor":
+        return g.emit("add.Tensor", self=g.emit("neg", self=c.value(1)), other=g.operand(first))
+    if isinstance(first, Const) and first.array.size == 1:
+        turned = g.emit("pow.Tensor_Scalar", self=c.value(1), exponent=-1)
+        return turned if first.array.item() == 1 else g.emit("mul.Tensor", self=turned, other=g.operand(first))
+    return g.emit(op, self=g.leaf(first), other=g.operand(second))
+
+
+@raises("Reciprocal")
+def _reciprocal(g: Raised, c: Call) -> Value:
+    return g.emit("pow.Tensor_Scalar", self=c.value(), exponent=-1)
+
+
+@raises("Pow")
+def _pow(g: Raised, c: Call) -> Value:
+    exponent = c.const(1)
+    if exponent is None or exponent.array.size != 1:
+        raise BadInput("its exponent must be one constant number")
+    power = exponent.array.item()
+    return g.emit("square", self=c.value()) if power == 2 else g.emit("pow.Tensor_Scalar", self=c.value(), exponent=power)
+
+
+@raises("Max", "Min")
+def _extreme(g: Raised, c: Call) -> Value:
+    """With one constant number it is a clamp."""
+    op, end = ("maximum", "min") if c.node.op_type == "Max" else ("minimum", "max")
+    values = [found for found in c.inputs if isinstance(found, Value)]
+    made: Any = values[0]
+    for found in [*values[1:], *(f for f in c.inputs if not isinstance(f, Value))]:
+        if isinstance(found, Const) and found.array.size == 1:
+            made = g.emit("clamp", self=made, **{end: found.array.item()})
+        else:
+            made = g.emit(op, self=made, other=g.leaf(found))
+    return made
+
+
+@raises("Dropout")
+def _dropout(g: Raised, c: Call) -> Value:
+    ratio = c.number(1, "ratio")
+    return g.emit("dropout", input=c.value(), p=0.5 if ratio is None else _short(ratio), train=False)
+
+
+@raises("Cast", "CastLike")
+def _cast(g: Raised, c: Call) -> Value:
+    """Between kinds of floats nothing happens: the network computes in float32."""
+    if c.node.op_type == "Cast" and c.get("to") not in (1, 10, 11, 16):
+        raise BadInput("it turns values that flow into integers")
+    return c.value()

@@ -1,0 +1,233 @@
+"""What is packed comes back bit for bit; what is damaged is refused."""
+
+import struct
+import time
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from frozen_nets import mlp, network
+
+from paredown.core.errors import BadInput, Damaged
+from paredown.export.container import MAGIC, RAW, VERSION, read, tensor_bytes, write
+from paredown.graph.freeze import freeze
+from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, renamed
+from paredown.graph.spec import Node, Slot, Spec, Value, mapped
+
+KINDS: dict[str, Stored] = {
+    "rounded": Rounded(np.array([[3, -4], [0, 1]], np.int8), np.float32(0.75).reshape(()), 3),
+    "rounded per channel": Rounded(np.array([[3, -128], [0, 127]], np.int8), np.array([[0.5], [1 / 3]], np.float32), 8),
+    "rounded wide": Rounded(np.array([-32768, 32767], np.int16), np.float32(np.pi).reshape(()), 16),
+    "rounded tiny step": Rounded(np.ones((2, 2), np.int8), np.float32(1e-45).reshape(()), 2),
+    "rounded empty": Rounded(np.zeros((0, 3), np.int8), np.float32(1).reshape(()), 2),
+    "shared": Shared(np.array([[0, 2], [1, 2]], np.uint8), np.array([-0.3, 0, 1.7], np.float32)),
+    "shared one": Shared(np.zeros((2, 2), np.uint8), np.array([0.1], np.float32)),
+    "shared all": Shared(np.arange(256, dtype=np.uint8), np.linspace(-1, 1, 256, dtype=np.float32)),
+    "float32": Plain(np.array([1 / 3, np.inf, -np.inf, np.nan, -0.0, 1e-45], np.float32)),
+    "half": Plain(np.array([0.5, -65504, 6e-8, -0.0], np.float16).astype(np.float32)),
+    "sparse": Plain(np.array([0, 0, 1 / 3, 0, -0.0, 0, 0, 0, 0, 5], np.float32)),
+    "zeros": Plain(np.zeros((50, 3), np.float32)),
+    "scalar": Plain(np.array(7.25, np.float32)),
+    "nothing": Plain(np.zeros((0,), np.float32)),
+    "int64": Plain(np.array([2**63 - 1, -(2**63), 0], np.int64)),
+    "int32": Plain(np.array([2**31 - 1, -(2**31)], np.int32)),
+    "uint8": Plain(np.array([0, 255], np.uint8)),
+    "int8": Plain(np.array([-128, 127], np.int8)),
+    "bool": Plain(np.array([True, False, False])),
+    "float16": Plain(np.array([0.1, np.inf], np.float16)),
+}
+
+
+def holding(stored: Stored) -> Frozen:
+    """Return a network that holds one tensor."""
+    add = Node("sum", "add.Tensor", {"self": Value("x"), "other": Slot("s")})
+    return Frozen(Spec((("x", (1,)),), (add,), Value("sum")), {"s": stored})
+
+
+def bits(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
+    return array.dtype.name, array.shape, array.tobytes()
+
+
+def plain(tree: object) -> object:
+    return [plain(item) for item in tree] if isinstance(tree, list | tuple) else tree
+
+
+def assert_same(a: Frozen, b: Frozen) -> None:
+    """Assert that `b` is `a` with its values and slots renamed."""
+    spec, names = renamed(a.spec)
+    assert spec.inputs == b.spec.inputs and spec.nodes == b.spec.nodes and plain(spec.output) == plain(b.spec.output)
+    assert list(b.tensors) == list(names)
+    for slot, stored in b.tensors.items():
+        wanted = a.tensors[names[slot]]
+        assert type(stored) is type(wanted)
+        assert bits(stored.value) == bits(wanted.value)
+        if isinstance(wanted, Rounded):
+            assert stored.bits == wanted.bits and bits(stored.codes) == bits(wanted.codes)
+            assert stored.step.tobytes() == wanted.step.tobytes()
+        if isinstance(wanted, Shared):
+            assert bits(stored.codes) == bits(wanted.codes) and bits(stored.centroids) == bits(wanted.centroids)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_tensor_comes_back_bit_for_bit(name: str) -> None:
+    frozen = holding(KINDS[name])
+    data, items = write(frozen)
+    assert_same(frozen, read(data))
+    assert sum(items.values()) == len(data) and all(size > 0 for size in items.values())
+    assert write(frozen)[0] == data
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks_come_back_bit_for_bit(seed: int) -> None:
+    frozen = network(seed)
+    data, items = write(frozen)
+    again = read(data)
+    assert_same(frozen, again)
+    assert write(again)[0] == data
+    assert sum(items.values()) == len(data) and min(items.values()) > 0
+    assert set(tensor_bytes(frozen)) == set(frozen.spec.slot_users())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, 2**63 - 1, -(2**63), 0.0, -0.0, 0.1, -0.5, 1e300, 5e-324, float("inf"), "none", "é", "", True, False, None],
+)
+def test_every_kind_of_argument_comes_back(value: object) -> None:
+    for given in (value, [value, value], [[value], []]):
+        node = Node("y", "clamp", {"self": Value("x"), "min": given})
+        frozen = Frozen(Spec((("x", (1,)),), (node,), {"a": Value("y")}), {})
+        again = read(write(frozen)[0]).spec
+        assert repr(again.nodes[0].args) == repr({"self": Value("v0"), "min": given})
+        assert again.output == {"a": Value("v1")}
+
+
+def test_zero_codes_at_the_end_cost_next_to_nothing_and_the_items_still_add_up() -> None:
+    big = holding(Rounded(np.zeros((300, 300), np.int8), np.float32(1).reshape(()), 8))
+    data, items = write(big)
+    assert len(data) < 80 and sum(items.values()) == len(data) and min(items.values()) > 0
+    assert_same(big, read(data))
+
+
+def test_items_name_what_is_in_the_file() -> None:
+    draw = np.random.default_rng(0)
+    codes = Rounded(draw.integers(-128, 128, (20, 20)).astype(np.int8), np.float32(1 / 3).reshape(()), 8)
+    assert write(holding(codes))[1]["weights"] == pytest.approx(400, abs=30)
+    assert write(holding(codes))[1]["scales"] == 4
+    table = Shared(draw.integers(0, 16, 400).astype(np.uint8), draw.normal(size=16).astype(np.float32))
+    items = write(holding(table))[1]
+    assert items["codebooks"] == 64 and items["weights"] == pytest.approx(200, abs=20)
+    assert write(holding(Plain(draw.normal(size=100).astype(np.float32))))[1]["floats"] in (400, 401)
+    assert write(holding(Plain(draw.normal(size=100).astype(np.float16).astype(np.float32))))[1]["floats"] in (200, 201)
+
+
+def test_it_refuses_to_write_what_it_could_not_read() -> None:
+    with pytest.raises(BadInput, match="float64"):
+        write(holding(Plain(np.zeros(3))))
+    with pytest.raises(BadInput, match="steps"):
+        write(holding(Rounded(np.ones((2, 3), np.int8), np.ones((1, 3), np.float32), 4)))
+
+
+def test_a_change_of_any_header_byte_is_damage() -> None:
+    data = write(freeze(mlp()))[0]
+    for at in range(12):
+        for value in range(256):
+            if value != data[at]:
+                with pytest.raises(Damaged):
+                    read(data[:at] + bytes([value]) + data[at + 1 :])
+
+
+def test_a_change_of_any_other_byte_is_damage() -> None:
+    draw = np.random.default_rng(0)
+    for frozen in (network(1), network(2), freeze(mlp())):
+        data = write(frozen)[0]
+        for _ in range(200):
+            at, change = int(draw.integers(len(data))), int(draw.integers(1, 256))
+            with pytest.raises(Damaged):
+                read(data[:at] + bytes([data[at] ^ change]) + data[at + 1 :])
+
+
+def test_a_file_cut_at_any_length_or_continued_is_damage() -> None:
+    data = write(network(4))[0]
+    for size in range(len(data)):
+        with pytest.raises(Damaged):
+            read(data[:size])
+    for more in (b"\0", b"PDN", data):
+        with pytest.raises(Damaged):
+            read(data + more)
+
+
+def signed(body: bytes, version: int = VERSION) -> bytes:
+    """Return a file around a body, with the checksum that fits."""
+    head = MAGIC + bytes([version])
+    return head + struct.pack("<I", zlib.crc32(head + body)) + body
+
+
+def refused(data: bytes) -> bool:
+    """Return whether a file is refused, as one of ours, in bounded time."""
+    start = time.process_time()
+    try:
+        read(data)
+    except BadInput as error:
+        assert isinstance(error, Damaged) and "\n" not in str(error)
+        return True
+    finally:
+        assert time.process_time() - start < 3
+    return False
+
+
+def test_rubbish_with_a_fitting_checksum_never_crashes() -> None:
+    draw = np.random.default_rng(0)
+    bodies = [draw.bytes(int(draw.integers(1, 300))) for _ in range(600)]
+    count = sum(refused(signed(body)) for body in bodies)
+    assert count > 0.9 * len(bodies)
+    for body in bodies[:200]:
+        refused(signed(struct.pack("<I", int(draw.integers(0, len(body)))) + body, VERSION | RAW))
+    for body in (b"\0" * 400, b"\xff" * 400, b"\x7f" * 400, b"\xaa" * 400):
+        refused(signed(body))
+        refused(signed(body, VERSION | RAW))
+
+
+def test_changed_bytes_with_a_fitting_checksum_never_crash() -> None:
+    draw = np.random.default_rng(1)
+    for frozen in (network(5), network(7), freeze(mlp())):
+        data = write(frozen)[0]
+        for _ in range(40):
+            body = bytearray(data[8:])
+            body[int(draw.integers(min(len(body), 60)))] ^= 1 << int(draw.integers(8))
+            refused(signed(bytes(body), data[3]))
+
+
+def test_a_claim_of_a_huge_tensor_takes_no_memory() -> None:
+    """Files that honestly encode shapes which their bytes cannot fill."""
+    for stored in (KINDS["float32"], KINDS["rounded"], KINDS["sparse"]):
+        for shape in ((2**28,), (2**14, 2**14), (2**28, 2**28, 2**28), (2**27, 2**27, 2**10)):
+            lie = holding(stored)
+            data = _with_shape(lie, shape)
+            tracemalloc.start()
+            assert refused(data)
+            assert tracemalloc.get_traced_memory()[1] < 100e6
+            tracemalloc.stop()
+
+
+def _with_shape(frozen: Frozen, shape: tuple[int, ...]) -> bytes:
+    """Return the network's file with another shape written for its tensor than it has."""
+    import paredown.export.container as container
+
+    class Liar(container._Scribe):
+        def slot_shape(self, before, given=None):
+            super().slot_shape(before, shape)
+            return given
+
+    coder, raw = container.Encoder(), bytearray()
+    Liar(coder, raw).network(frozen)
+    coded = coder.finish()
+    body = struct.pack("<I", len(coded)) + coded + bytes(raw) if raw else coded
+    return signed(body, VERSION | (RAW if raw else 0))
+
+
+def test_names_are_forgotten_and_references_kept() -> None:
+    spec, names = renamed(network(4).spec)
+    assert set(names) == {f"s{i}" for i in range(len(names))}
+    assert [n.name for n in spec.nodes] == [f"v{i + 1}" for i in range(len(spec.nodes))]
+    assert mapped([Value("v0")], str) == ["v0"]
