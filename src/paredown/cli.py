@@ -24,7 +24,7 @@ ClickException: Any = typer.BadParameter.__mro__[2]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, everything else on standard error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A zoo id, or path/to/file.py:function. Default: search a small dense family.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A zoo id, path/to/file.py:function, or a file.onnx. Default: search a small dense family.")]
 Out = Annotated[str | None, typer.Option("--out", help="Where to write. Default: a fresh folder below runs/.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="packed or onnx; may be given again. The first is minimised.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -167,8 +167,10 @@ def _show(document: Any, as_json: bool, quiet: bool) -> None:
 
 @app.command(epilog="Example: paredown analyze resnet_small --input 3x32x32")
 def analyze(
-    model: Annotated[str, typer.Argument(help="A zoo id, or path/to/file.py:function.")],
-    input_: Annotated[str, typer.Option("--input", help="Shape of one sample (or 1xCxHxW).")] = "3x32x32",
+    model: Annotated[str, typer.Argument(help="A zoo id, path/to/file.py:function, or a file.onnx.")],
+    input_: Annotated[
+        str | None, typer.Option("--input", help="Shape of one sample (or 1xCxHxW); 3x32x32, or what an .onnx says.")
+    ] = None,
     classes: Annotated[int, typer.Option(help="Number of classes, for models that ask.")] = 10,
     device: Annotated[str | None, typer.Option(help="A named device; none is known in this version.")] = None,
     json_: Json = False,
@@ -178,7 +180,7 @@ def analyze(
         raise BadInput(f"device {device!r} is unknown; device models are not available in this version")
     from paredown.verbs.analyze import analyze as verb
 
-    found = verb(model, _shape(input_), classes)
+    found = verb(model, None if input_ is None else _shape(input_), classes)
     if json_:
         print(json.dumps(found))
         return 0

@@ -109,7 +109,7 @@ class Folder:
             "minimize": "file_bytes", "target": "packed", "best": best, "frontier": [], "trials": trials,
             "seconds": 61.0, "why": None,
             "baseline": {"id": f"{99:012x}", "file_bytes": 6000, "val": quality(0.961)}, "sense": "test value",
-            "chosen": {"among": 2, "bound": 0.9123, "how": "its lower bound on validation is at or above the floor"},
+            "chosen": {"among": 2, "expected": 0.9123, "probability": 0.96, "how": "its lower bound on validation is at or above the floor"},
         }  # fmt: skip
         return self.write("found.json", {**document, **more})
 

@@ -128,7 +128,7 @@ def test_a_second_winner_after_resuming_is_owned_up_to(folder, shown):
 
 
 def test_a_choice_among_none_is_told_so(folder, shown):
-    chosen = {"among": 0, "bound": 0.8, "how": "nothing reached the floor"}
+    chosen = {"among": 0, "expected": 0.8, "probability": 0.96, "how": "nothing reached the floor"}
     page = shown(folder.searched().found(reached=False, test=0.85, why="data: thin", chosen=chosen))
     assert "No candidate is at or above the floor on validation." in page.text
     assert "above the floor; it is not." in page.text

@@ -3,7 +3,7 @@
 from test_choose import history
 
 from paredown.search.history import Trial
-from paredown.search.refine import gain, promotable, resized
+from paredown.search.refine import gain, needed, promotable, replicated, resized
 
 
 def with_settings(made, settings, rungs=None):
@@ -21,7 +21,33 @@ def test_a_passing_size_is_tried_smaller_and_a_failing_one_larger():
     passing = with_settings(history([(500, 0.999)]), sizes(480))
     assert resized(passing, 0) == {"bytes": round(480 * 0.88)}
     failing = with_settings(history([(500, 0.95)]), sizes(480))
-    assert resized(failing, 0) == {"bytes": round(480 * 1.2)}
+    assert resized(failing, 0) == {"bytes": round(480 * 1.25)}
+
+
+def test_an_aim_that_did_not_hold_the_size_is_not_lowered_from():
+    """The network took 300 bytes where 900 were allowed: less than 300 is what would change it."""
+    made = with_settings(history([(300, 0.999)]), sizes(900))
+    assert resized(made, 0) == {"bytes": round(300 * 0.88)}
+
+
+def test_a_promising_recipe_is_trained_again_with_other_seeds_until_it_is_confirmed():
+    made = with_settings(history([(500, 0.999), (300, 0.95)], n=2000), sizes(480, 280))
+    assert replicated(made, 0) == {"bytes": 480, "replica": 1}
+    twice = with_settings(history([(500, 0.999), (500, 0.998)], n=2000), [{"bytes": 480}, {"bytes": 480, "replica": 1}])
+    assert replicated(twice, 0) == {"bytes": 480, "replica": 2}
+    thrice = with_settings(history([(500, 0.999)] * 3, n=2000), [{"bytes": 480}, {"bytes": 480, "replica": 1}, {"bytes": 480, "replica": 2}])
+    assert replicated(thrice, 0) is None
+
+
+def test_larger_ones_than_a_confirmed_one_are_not_confirmed():
+    rows = [(500, 0.999)] * 3 + [(700, 0.999), (300, 0.999)]
+    settings = [{"bytes": 480}, {"bytes": 480, "replica": 1}, {"bytes": 480, "replica": 2}, {"bytes": 680}, {"bytes": 280}]
+    assert replicated(with_settings(history(rows, n=2000), settings), 0) == {"bytes": 280, "replica": 1}
+
+
+def test_what_a_winner_needs_lies_above_the_floor():
+    small, large = history([(500, 0.98)], n=300), history([(500, 0.98)], n=30_000)
+    assert 0.97 < needed(large) < needed(small) < 1
 
 
 def test_what_was_tried_is_not_tried_again():
@@ -30,9 +56,9 @@ def test_what_was_tried_is_not_tried_again():
 
 
 def test_the_smallest_promising_one_is_trained_longer_first():
-    made = with_settings(history([(300, 0.90), (400, 0.971), (500, 0.975)]), sizes(1, 2, 3))
+    made = with_settings(history([(300, 0.90), (400, 0.985), (500, 0.99)]), sizes(1, 2, 3))
     assert promotable(made, 1, 1) == {"bytes": 2}
-    taken = with_settings(history([(300, 0.90), (400, 0.971), (500, 0.975), (400, 0.98)]), sizes(1, 2, 3, 2), [0, 0, 0, 1])
+    taken = with_settings(history([(300, 0.90), (400, 0.985), (500, 0.99), (400, 0.985)]), sizes(1, 2, 3, 2), [0, 0, 0, 1])
     assert promotable(taken, 1, 1) == {"bytes": 3}
     assert promotable(history([]), 1, 1) is None
 

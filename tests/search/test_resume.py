@@ -74,6 +74,7 @@ def test_a_log_cut_at_any_byte_is_mended(folder):
     data = log.read_bytes()
     for cut in (len(data) - 1, len(data) - 40, len(data) // 2):
         log.write_bytes(data[:cut])
+        (folder / "run" / "found.json").unlink()
         assert finished(start(folder, "--out", "run", "--resume"))["best"]["id"] == whole["best"]["id"]
 
 
@@ -82,6 +83,14 @@ def test_two_processes_on_one_folder_get_a_clear_line(folder):
         _, err = (second := start(folder, "--out", "run", "--resume")).communicate(timeout=120)
     assert second.returncode == 2 and "in use by another process" in err and err.count("\n") == 1
     assert finished(start(folder, "--out", "run", "--resume"))["best"]
+
+
+def test_a_finished_run_is_given_back_and_not_searched_further(folder):
+    whole = finished(start(folder, "--out", "run"))
+    assert finished(start(folder, "--out", "run", "--resume")) == whole
+    more = start(folder, "--out", "run", "--resume", "--trials", "9")
+    _, err = more.communicate(timeout=120)
+    assert more.returncode == 2 and "has met the test split" in err
 
 
 def test_another_question_in_the_same_folder_is_refused(folder):

@@ -91,7 +91,7 @@ CASES = {
     "model function that returns no module": (with_file("net.py", NET.format("3"), *find("--model", "net.py:make")), "int"),
     "model with too few outputs": (with_file("net.py", NET.format("nn.Sequential(nn.Flatten(), nn.Linear(16, 2))"), *find("--model", "net.py:make")), "(2, 3)"),
     "model that does not fit the samples": (with_file("net.py", NET.format("nn.Sequential(nn.Flatten(), nn.Linear(9, 3))"), *find("--model", "net.py:make")), "net.py"),
-    "onnx as a model": (with_file("net.onnx", b"x", *find("--model", "net.onnx")), "net.onnx"),
+    "onnx as a model": (with_file("net.onnx", b"x", *find("--model", "net.onnx")), "net.onnx: it is not an ONNX file"),
     "nan pixels": (with_data(x=NAN, y=Y), "1 "),
     "infinite pixels": (with_data(x=np.where(X > 0.8, np.inf, X), y=Y), "inf"),
     "one class only": (with_data(x=X, y=Y * 0), "class"),

@@ -13,7 +13,7 @@ from paredown.core.cost import Cost
 from paredown.graph.net import Net
 from paredown.graph.ops import CONVOLUTIONS, WEIGHTED
 from paredown.graph.slots import Codebook, Fixed
-from paredown.graph.spec import Node, Value, references
+from paredown.graph.spec import Node, Slot, Value, references
 
 FREE = frozenset({
     "flatten.using_ints", "view", "reshape", "permute", "transpose.int", "t", "contiguous", "clone", "alias", "detach", "getitem",
@@ -24,8 +24,10 @@ FREE = frozenset({
 })  # fmt: skip
 """Operators that move or compare values: no multiplication and no addition."""
 
-VIEWS = frozenset({"flatten.using_ints", "view", "reshape", "squeeze", "squeeze.dim", "squeeze.dims", "unsqueeze", "unflatten.int",
-                   "dropout", "feature_dropout", "alpha_dropout", "alias", "detach", "contiguous", "getitem", "sym_size.int"})  # fmt: skip
+VIEWS = frozenset({
+    "flatten.using_ints", "view", "reshape", "squeeze", "squeeze.dim", "squeeze.dims", "unsqueeze", "unflatten.int", "dropout",
+    "feature_dropout", "alpha_dropout", "alias", "detach", "contiguous", "chunk", "split.Tensor", "split_with_sizes", "unbind.int",
+})  # fmt: skip
 """Operators whose output shares its input's memory."""
 
 Shapes = dict[str, tuple[int, ...]]
@@ -33,27 +35,22 @@ Shapes = dict[str, tuple[int, ...]]
 
 def macs(node: Node, net: Net, shapes: Shapes) -> int:
     """Return a node's multiply-accumulates at batch 1."""
+
+    def shape(argument: str) -> tuple[int, ...]:
+        given = node.args[argument]
+        return slot_shape(net.slot(given)) if isinstance(given, Slot) else shapes[given]
+
     out = math.prod(shapes[node.name]) if node.name in shapes else 0
     if node.op in CONVOLUTIONS:
-        weight = _weight_shape(node, net)
-        if "transpose" in node.op:
-            return math.prod(shapes[node.args["input"]]) * math.prod(weight[1:])
-        return out * math.prod(weight[1:])
+        return math.prod(shape("input") if "transpose" in node.op else shapes[node.name]) * math.prod(shape("weight")[1:])
     if node.op == "linear":
-        return out * _weight_shape(node, net)[1]
-    if node.op in ("matmul", "bmm", "mm"):
-        return out * shapes[node.args["self"]][-1]
-    if node.op == "addmm":
-        return out * shapes[node.args["mat1"]][-1]
+        return out * shape("weight")[1]
+    if node.op in ("matmul", "bmm", "mm", "addmm"):
+        return out * shape("mat1" if node.op == "addmm" else "self")[-1]
     if node.op == "scaled_dot_product_attention":
-        query, key = shapes[node.args["query"]], shapes[node.args["key"]]
-        return math.prod(query[:-1]) * key[-2] * (query[-1] + shapes[node.args["value"]][-1])
+        query, key = shape("query"), shape("key")
+        return math.prod(query[:-1]) * key[-2] * (query[-1] + shape("value")[-1])
     return 0
-
-
-def _weight_shape(node: Node, net: Net) -> tuple[int, ...]:
-    slot = node.slot("weight")
-    return slot_shape(net.slot(slot)) if slot is not None else (0, 0)
 
 
 def slot_shape(slot: nn.Module) -> tuple[int, ...]:
@@ -127,24 +124,33 @@ def peak_bytes(net: Net, bytes_per_value: int = 4) -> int:
     and all that is needed later are live. Views share their input's memory; nothing else is done in place.
     """
     shapes = net.shapes()
-    owner: dict[str, str] = {name: name for name, _ in net.spec.inputs}
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    owner = _owners(net)
     for node in net.spec.nodes:
-        sources = node.values()
-        owner[node.name] = owner[sources[0]] if node.op in VIEWS and sources else node.name
+        if node.op == "getitem" and owner[node.name] not in shapes:
+            sizes[owner[node.name]] = sizes.get(owner[node.name], 0) + sizes[node.name]
     last: dict[str, int] = {}
     for at, node in enumerate(net.spec.nodes):
-        last.setdefault(owner[node.name], at)
-        for value in node.values():
+        for value in [node.name, *node.values()]:
             last[owner[value]] = at
     for value in references(net.spec.output):
         last[owner[value]] = len(net.spec.nodes)
     live = {name for name, _ in net.spec.inputs}
-    most = 0
+    most = sum(sizes[name] for name in live)
     for at, node in enumerate(net.spec.nodes):
         live.add(owner[node.name])
-        most = max(most, sum(math.prod(shapes.get(name, ())) for name in live))
+        most = max(most, sum(sizes.get(name, 0) for name in live))
         live = {name for name in live if last.get(name, -1) > at}
     return most * bytes_per_value
+
+
+def _owners(net: Net) -> dict[str, str]:
+    """Return {value: the value whose memory it is in}. A tuple of tensors holds its parts; a size has no memory."""
+    owner: dict[str, str] = {name: name for name, _ in net.spec.inputs}
+    for node in net.spec.nodes:
+        sources = node.values()
+        owner[node.name] = owner[sources[0]] if sources and node.op in {*VIEWS, "getitem"} else node.name
+    return owner
 
 
 def count(net: Net) -> Cost:

@@ -45,7 +45,9 @@ def load(path: str | Path) -> Predict:
     return _LOADERS[path.suffix].load(path)
 
 
-def deliver(frozen: Frozen, source: np.ndarray, task: Task, role: str, target: str, folder: Path) -> Artifact:
+def deliver(
+    frozen: Frozen, source: np.ndarray, task: Task, role: str, target: str, folder: Path, confidence: float = 0.95
+) -> Artifact:
     """Write one target's file and return it with its quality on `role` and its mismatches against `source`.
 
     source: the scores of the model that the file comes from, on the same role's samples.
@@ -54,7 +56,7 @@ def deliver(frozen: Frozen, source: np.ndarray, task: Task, role: str, target: s
     artifact = engine.write(frozen, folder)
     scores = engine.load(Path(artifact.path))(task.inputs(role))
     wrong = int((scores.argmax(1) != source.argmax(1)).sum())
-    measured = quality(task.metric, role, scores, task.splits[role].y)
+    measured = quality(task.metric, role, scores, task.splits[role].y, confidence)
     return replace(artifact, quality=measured, mismatches=wrong, n=len(scores))
 
 

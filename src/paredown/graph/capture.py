@@ -16,6 +16,9 @@ from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
 _END = 2**63 - 1
 """How torch writes a slice without an end."""
 
+_SAME = {"lift_fresh_copy": "clone"}
+"""Operators of torch.export's own that stand for another."""
+
 
 def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Net:
     """Return `model` as a Net that computes the same on `example_inputs`. The model itself is left as it was.
@@ -119,6 +122,7 @@ def _node(node: Any, refs: dict[str, Any]) -> Node:
         raise BadInput(f"the model computes {name} on tensor sizes at {node.name}; write the size as a number")
     base, _, overload = str(target).removeprefix("aten.").partition(".")
     base = base.removesuffix("_") if f"{base.removesuffix('_')}" != base and not base.startswith("_") else base
+    base = _SAME.get(base, base)
     op = base if overload == "default" else f"{base}.{overload}"
     if op not in OPS:
         known = f"not among the {len(OPS)} that paredown knows"
@@ -155,6 +159,12 @@ def _verify(net: Net, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     got = torch.utils._pytree.tree_leaves(net.eval()(*inputs))
     net.train()
     for a, b in zip(wanted, got, strict=True):
-        if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True):
+        if not _agree(a, b):
             name = type(model).__name__
             raise BadInput(f"the traced copy of {name} does not compute the same as the model; is its forward random?")
+
+
+def _agree(a: Any, b: Any) -> bool:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return bool(a == b)
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -65,9 +65,14 @@ def _fold_(net: Net, norm: Node) -> None:
     weight = net.slot(maker.args["weight"])
     weight.value.mul_(scale.view(-1, *[1] * (weight.value.dim() - 1)))
     old = net.slot(maker.args["bias"])() if maker.slot("bias") is not None else torch.zeros_like(mean)
-    name = maker.slot("bias") or Slot(str(maker.args["weight"]).removesuffix("weight") + "bias")
+    name = maker.slot("bias") or _unused(net, str(maker.args["weight"]).removesuffix("weight") + "bias")
     net.set_slot(name, Free((old - mean) * scale + value("bias", torch.zeros_like(mean))))
     _remove_(net, norm, maker.with_args(bias=name))
+
+
+def _unused(net: Net, name: str) -> Slot:
+    """Return a slot name that is not taken."""
+    return Slot(name) if name not in net.slot_names() else _unused(net, f"{name}_")
 
 
 def _remove_(net: Net, norm: Node, maker: Node) -> None:

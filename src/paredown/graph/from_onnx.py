@@ -1,6 +1,7 @@
 """From an ONNX file to a Net, verified against ONNX Runtime."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx.inliner import inline_local_functions
+from onnx.shape_inference import InferenceError
 from torch.utils._pytree import tree_leaves
 
 from paredown.core.errors import BadInput, Damaged
@@ -22,6 +25,9 @@ from paredown.graph.spec import Spec, Value
 
 STORED_FORMS = frozenset({"Constant", "DequantizeLinear", "Gather", "Identity", "Shape", "Transpose"})
 """Operators whose translation sees to constants itself: they keep integer codes and codebooks as such."""
+
+REFUSALS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, InferenceError)
+"""What torch, numpy and the shape inference raise for attributes that the checker lets through."""
 
 Shape = tuple[int, ...]
 
@@ -78,14 +84,24 @@ def _load_beside(tensor: onnx.TensorProto, folder: Path) -> None:
 
 def _sound(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model, its local functions written out, after the checker has seen it. Raises Damaged or BadInput."""
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        raise BadInput("its weights are in other files; give its path instead")
     try:
         onnx.checker.check_model(model)
-        return onnx.inliner.inline_local_functions(model) if model.functions else model
+        model = inline_local_functions(model) if model.functions else model
     # The checker and the inliner raise classes of several packages for models that make no sense.
     except Exception as error:
         raise Damaged(f"it is not a sound ONNX model: {_line(error)}") from error
+    if any(uses_external_data(tensor) for tensor in _tensors(model.graph)):
+        raise BadInput("some of its tensors are in other files; write it again with its weights as initializers")
+    return model
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor that a graph stores, those in attributes and in graphs inside it included."""
+    yield from graph.initializer
+    for attribute in (a for node in graph.node for a in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inside in (attribute.g, *attribute.graphs):
+            yield from _tensors(inside)
 
 
 def _line(error: Exception) -> str:
@@ -113,7 +129,7 @@ def _raised(model: onnx.ModelProto, shape: Shape | None) -> tuple[Net, int | Non
     outputs = [raised.env.get(out.name) for out in graph.output]
     if not outputs or not all(isinstance(out, Value) for out in outputs):
         raise BadInput("an output does not depend on its input")
-    spec = Spec(inputs, tuple(raised.nodes.values()), outputs[0] if len(outputs) == 1 else tuple(outputs))
+    spec = Spec(inputs, raised.live(outputs), outputs[0] if len(outputs) == 1 else tuple(outputs))
     used = spec.slot_users()
     return Net(spec, {name: slot for name, slot in raised.slots.items() if name in used}), fixed
 
@@ -157,8 +173,7 @@ def _translate(raised: Raised, node: onnx.NodeProto) -> None:
         raise BadInput(f"{where} is not supported; rewrite the layer that uses it")
     try:
         made = fold(call) if constant else RAISERS[node.op_type](raised, call)
-    # The checker lets attributes through that torch, numpy and the shape inference refuse, each in its own classes.
-    except Exception as error:
+    except REFUSALS as error:
         raise BadInput(f"{where} cannot be translated: {_line(error)}") from error
     outputs = made if isinstance(made, list) else [made]
     raised.env.update({name: found for name, found in zip(node.output, outputs, strict=False) if name})
@@ -175,8 +190,7 @@ def _verify(net: Net, model: onnx.ModelProto, batch: int | None) -> None:
         names = [i.name for i in session.get_inputs() if i.name not in {t.name for t in model.graph.initializer}]
         for shift in (0.0, 0.5):
             xs = [(draw.random((count, *shape)) - shift).astype(np.float32) for _, shape in net.spec.inputs]
-            parts = [session.run(None, {n: x[at : at + (batch or count)] for n, x in zip(names, xs, strict=True)}) for at in range(0, count, batch or count)]
-            wanted = [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+            wanted = _run(session, dict(zip(names, xs, strict=True)), batch or count)
             got = [y.numpy() for y in tree_leaves(net.eval()(*map(torch.from_numpy, xs)))]
             for a, b in zip(wanted, got, strict=True):
                 _compare(net, a, b)
@@ -189,8 +203,15 @@ def _verify(net: Net, model: onnx.ModelProto, batch: int | None) -> None:
         net.train()
 
 
+def _run(session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray], batch: int) -> list[np.ndarray]:
+    """Return the outputs, computed in batches of this size."""
+    count = len(next(iter(inputs.values())))
+    parts = [session.run(None, {n: x[at : at + batch] for n, x in inputs.items()}) for at in range(0, count, batch)]
+    return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
 def _compare(net: Net, wanted: np.ndarray, got: np.ndarray) -> None:
-    """Raise BadInput where outputs differ. Behind quantizers a value half-way between two levels may fall either way."""
+    """Raise BadInput where outputs differ. A value half-way between two levels of a quantizer may fall either way."""
     if wanted.shape != got.shape:
         raise BadInput(f"ONNX Runtime gives the shape {wanted.shape}, the translated network {got.shape}")
     steps = any(node.op.startswith("fake_quantize") for node in net.spec.nodes)

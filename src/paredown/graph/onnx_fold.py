@@ -13,12 +13,12 @@ from paredown.core.errors import BadInput
 from paredown.graph.frozen import Plain
 from paredown.graph.raised import BATCH, Call, Const
 
-FOLDED = frozenset({
-    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten", "Floor", "Gather", "Greater",
-    "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceMax",
-    "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
-    "Where",
-})  # fmt: skip
+_NAMES = """
+Abs Add And Cast Ceil Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater GreaterOrEqual Less
+LessOrEqual Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Reshape Slice Split
+Sqrt Squeeze Sub Tile Transpose Unsqueeze Where
+"""
+FOLDED = frozenset(_NAMES.split())
 """Operators that are computed when all that they read is known."""
 
 LARGEST = 2**26
@@ -28,7 +28,8 @@ LARGEST = 2**26
 def fold(call: Call) -> list[Const]:
     """Return the outputs of a node whose inputs are all known. Raises BadInput for one that grows too large."""
     node = call.node
-    arrays = {name: found.array for name, found in zip(node.input, call.inputs, strict=True) if isinstance(found, Const)}
+    given = zip(node.input, call.inputs, strict=True)
+    arrays = {name: found.array for name, found in given if isinstance(found, Const)}
     tensors = {name: numpy_helper.from_array(np.array(array, order="C"), name) for name, array in arrays.items()}
     inputs = [helper.make_tensor_value_info(name, t.data_type, list(t.dims)) for name, t in tensors.items()]
     opsets = [helper.make_opsetid("", call.opset)]

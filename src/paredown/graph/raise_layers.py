@@ -27,8 +27,8 @@ def _window(g: Raised, c: Call, kernel: list[int]) -> tuple[list[int], list[int]
     stride, dilation = list(c.get("strides") or [1] * dims), list(c.get("dilations") or [1] * dims)
     pads, auto = list(c.get("pads") or [0] * 2 * dims), c.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
-        size = g.shape(c.value())[2:]
-        total = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, s, k, d in zip(size, stride, kernel, dilation, strict=True)]
+        axes = zip(g.shape(c.value())[2:], stride, kernel, dilation, strict=True)
+        total = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, s, k, d in axes]
         less, more = [t // 2 for t in total], [t - t // 2 for t in total]
         return (stride, dilation, less, more) if auto == "SAME_UPPER" else (stride, dilation, more, less)
     return stride, dilation, pads[:dims], pads[dims:]
@@ -69,17 +69,19 @@ def _conv_transpose(g: Raised, c: Call) -> Value:
         raise BadInput(f"it works on {dims} dimensions; allowed: 1, 2, 3")
     stride, dilation = list(c.get("strides") or [1] * dims), list(c.get("dilations") or [1] * dims)
     extra, pads = list(c.get("output_padding") or [0] * dims), list(c.get("pads") or [0] * 2 * dims)
-    size = g.shape(x)[2:]
-    wanted = c.get("output_shape") or ([n * s for n, s in zip(size, stride, strict=True)] if auto.startswith("SAME") else None)
-    if wanted:
-        full = [s * (n - 1) + e + (k - 1) * d + 1 for n, s, e, k, d in zip(size, stride, extra, kernel, dilation, strict=True)]
-        total = [f - w for f, w in zip(full, list(wanted)[-dims:], strict=True)]
+    wanted = c.get("output_shape")
+    if wanted or auto.startswith("SAME"):
+        axes = list(zip(g.shape(x)[2:], stride, extra, kernel, dilation, strict=True))
+        sizes = list(wanted)[-dims:] if wanted else [n * s for n, s, *_ in axes]
+        full = [s * (n - 1) + e + (k - 1) * d + 1 for n, s, e, k, d in axes]
+        total = [f - size for f, size in zip(full, sizes, strict=True)]
         less, more = [t // 2 for t in total], [t - t // 2 for t in total]
         pads = [*less, *more] if auto == "SAME_UPPER" else [*more, *less]
     even = pads[:dims] == pads[dims:] and min(pads) >= 0
     made = g.emit(
-        _TRANSPOSED[dims], input=x, weight=weight, bias=g.leaf(c.input(2)), stride=stride, padding=pads[:dims] if even else [0] * dims,
-        output_padding=extra, groups=c.get("group", 1), dilation=dilation,
+        _TRANSPOSED[dims], input=x, weight=weight, bias=g.leaf(c.input(2)),
+        stride=stride, padding=pads[:dims] if even else [0] * dims, output_padding=extra,
+        groups=c.get("group", 1), dilation=dilation,
     )  # fmt: skip
     return made if even else _padded(g, made, [-p for p in pads[:dims]], [-p for p in pads[dims:]])
 
@@ -93,8 +95,9 @@ def _gemm(g: Raised, c: Call) -> Value:
     bias = None
     if isinstance(other, Const) and isinstance(x, Value):
         weight = (other if c.get("transB", 0) else other.turned((1, 0))).scaled(alpha)
-        if isinstance(third, Const) and third.array.size in (1, weight.shape[0]) and third.shape[-1:] in ((), (1,), weight.shape[:1]):
-            bias, third = third.shaped(weight.shape[:1]).scaled(beta), None
+        width = weight.shape[:1]
+        if isinstance(third, Const) and third.array.size in (1, *width) and third.shape[-1:] in ((), (1,), width):
+            bias, third = third.shaped(width).scaled(beta), None
         made = g.emit("linear", input=x, weight=g.slot(weight), bias=g.leaf(bias))
     else:
         leaf = g.leaf(other)
@@ -117,8 +120,9 @@ def _matmul(g: Raised, c: Call) -> Value:
 def _batch_norm(g: Raised, c: Call) -> Value:
     scale, shift, mean, var = (c.const(at) for at in (1, 2, 3, 4))
     return g.emit(
-        "batch_norm", input=c.value(), weight=g.leaf(scale), bias=g.leaf(shift), running_mean=g.leaf(mean, False), running_var=g.leaf(var, False),
-        training=False, momentum=round(1.0 - c.get("momentum", 0.9), 6), eps=_eps(c), cudnn_enabled=True,
+        "batch_norm", input=c.value(), weight=g.leaf(scale), bias=g.leaf(shift),
+        running_mean=g.leaf(mean, False), running_var=g.leaf(var, False), training=False,
+        momentum=round(1.0 - c.get("momentum", 0.9), 6), eps=_eps(c), cudnn_enabled=True,
     )  # fmt: skip
 
 
@@ -130,29 +134,21 @@ def _eps(c: Call) -> float:
 def _layer_norm(g: Raised, c: Call) -> Value:
     shape = g.shape(c.value())
     over = list(shape[c.get("axis", -1) :])
-    scale, shift = (found.shaped(over) if (found := c.const(at)) is not None else None for at in (1, 2))
-    return g.emit("layer_norm", input=c.value(), normalized_shape=over, weight=g.leaf(scale), bias=g.leaf(shift), eps=_eps(c))
+    scale, shift = (g.leaf(found.shaped(over)) if (found := c.const(at)) is not None else None for at in (1, 2))
+    return g.emit("layer_norm", input=c.value(), normalized_shape=over, weight=scale, bias=shift, eps=_eps(c))
 
 
 @raises("GroupNormalization")
 def _group_norm(g: Raised, c: Call) -> Value:
-    """Before opset 21 scale and bias have an entry for each group."""
-    groups, channels = c.get("num_groups"), g.shape(c.value())[1]
-    scale, shift = (_per_channel(c.const(at), groups, channels) if c.opset < 21 else c.const(at) for at in (1, 2))
-    return g.emit("group_norm", input=c.value(), num_groups=groups, weight=g.leaf(scale), bias=g.leaf(shift), eps=_eps(c))
-
-
-def _per_channel(const: Const | None, groups: int, channels: int) -> Const | None:
-    if const is None:
-        return None
-    return Const(Plain(np.repeat(const.array, channels // groups)), const.name, const.trained, f"{const.change}C{channels}")
+    scale, shift = g.leaf(c.const(1)), g.leaf(c.const(2))
+    return g.emit("group_norm", input=c.value(), num_groups=c.get("num_groups"), weight=scale, bias=shift, eps=_eps(c))
 
 
 @raises("InstanceNormalization")
 def _instance_norm(g: Raised, c: Call) -> Value:
     """The same as a group norm with a group for each channel."""
-    scale, shift = g.leaf(c.const(1)), g.leaf(c.const(2))
-    return g.emit("group_norm", input=c.value(), num_groups=g.shape(c.value())[1], weight=scale, bias=shift, eps=_eps(c))
+    scale, shift, groups = g.leaf(c.const(1)), g.leaf(c.const(2)), g.shape(c.value())[1]
+    return g.emit("group_norm", input=c.value(), num_groups=groups, weight=scale, bias=shift, eps=_eps(c))
 
 
 @raises("MaxPool")
@@ -177,9 +173,10 @@ def _average_pool(g: Raised, c: Call) -> Value:
     if set(dilation) != {1}:
         raise BadInput("an average over a window with gaps is not supported")
     ceil, op = bool(c.get("ceil_mode", 0)), f"avg_pool{len(kernel)}d"
+    window = {"kernel_size": kernel, "stride": stride, "ceil_mode": ceil}
     if before == after and all(2 * p <= k for p, k in zip(before, kernel, strict=True)):
-        return g.emit(op, self=x, kernel_size=kernel, stride=stride, padding=before, ceil_mode=ceil, count_include_pad=counted)
-    made = g.emit(op, self=_padded(g, x, before, after), kernel_size=kernel, stride=stride, ceil_mode=ceil)
+        return g.emit(op, self=x, padding=before, count_include_pad=counted, **window)
+    made = g.emit(op, self=_padded(g, x, before, after), **window)
     if counted:
         return made
     amounts = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
@@ -199,7 +196,10 @@ def _global_pool(g: Raised, c: Call) -> Value:
     return g.emit("mean.dim", self=c.value(), dim=dims, keepdim=True)
 
 
-_SPANS = {"uint8": (0, 255), "int8": (-128, 127), "uint4": (0, 15), "int4": (-8, 7), "uint16": (0, 65535), "int16": (-32768, 32767)}
+_SPANS = {
+    "uint8": (0, 255), "int8": (-128, 127), "uint4": (0, 15), "int4": (-8, 7),
+    "uint16": (0, 65535), "int16": (-32768, 32767),
+}  # fmt: skip
 
 
 @raises("QuantizeLinear")
@@ -207,7 +207,7 @@ def _quantize(g: Raised, c: Call) -> Levels:
     scale, zero = c.const(1), c.const(2)
     kind = str(zero.array.dtype) if zero is not None else "uint8"
     if scale is None or scale.array.size != 1 or kind not in _SPANS:
-        raise BadInput(f"values that flow are quantized with one step for the whole tensor and levels of {', '.join(_SPANS)}")
+        raise BadInput(f"allowed on values that flow: one step for the tensor, and levels of {', '.join(_SPANS)}")
     point = int(zero.array.reshape(-1)[0]) if zero is not None else 0
     return Levels(c.value(), float(scale.array.reshape(-1)[0]), point, _SPANS[kind])
 
@@ -225,7 +225,10 @@ def _dequantize(g: Raised, c: Call) -> Any:
     if not same or point != levels.zero:
         raise BadInput("its step or zero point differs from its QuantizeLinear's")
     low, high = levels.span
-    return g.emit("fake_quantize_per_tensor_affine", self=levels.value, scale=levels.scale, zero_point=point, quant_min=low, quant_max=high)
+    return g.emit(
+        "fake_quantize_per_tensor_affine", self=levels.value, scale=levels.scale, zero_point=point,
+        quant_min=low, quant_max=high,
+    )  # fmt: skip
 
 
 def _held(c: Call, codes: Const) -> Const:
@@ -257,9 +260,9 @@ def _gather(g: Raised, c: Call) -> Any:
     if places is None:
         raise BadInput("it has no places")
     if isinstance(table, Const):
-        flat = len(table.shape) == 1 and table.array.dtype.kind == "f" and table.array.size <= 256 and places.array.ndim > 0
+        flat = len(table.shape) == 1 and table.array.dtype.kind == "f" and table.array.size <= 256
         ints = places.array.astype(np.int64)
-        if not flat or not places.trained or ints.min(initial=0) < 0:
+        if not flat or not places.trained or not ints.ndim or ints.min(initial=0) < 0:
             return fold(c)[0]
         return Const(Shared(ints, table.array.astype(np.float32)), places.name, True)
     x, axis = c.value(), c.get("axis", 0) % len(g.shape(c.value()))

@@ -75,8 +75,9 @@ def _constant(g: Raised, c: Call) -> Const:
     name = c.node.output[0]
     if "value" in c.attributes:
         return known(c.get("value"), name, trained=False)
-    for key, kind in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
+    for key in ("value_float", "value_floats", "value_int", "value_ints"):
         if key in c.attributes:
+            kind = np.float32 if "float" in key else np.int64
             return Const(Plain(np.array(c.get(key), dtype=kind)), name)
     raise BadInput("a constant of this kind is not supported")
 
@@ -103,7 +104,9 @@ def _squeeze(g: Raised, c: Call) -> Any:
         raise BadInput(f"it drops dimensions of {_shown(shape)} that are not 1")
     if not dims:
         return c.value()
-    return g.emit("squeeze.dims", self=c.value(), dim=dims) if len(dims) > 1 else g.emit("squeeze.dim", self=c.value(), dim=dims[0])
+    if len(dims) == 1:
+        return g.emit("squeeze.dim", self=c.value(), dim=dims[0])
+    return g.emit("squeeze.dims", self=c.value(), dim=dims)
 
 
 @raises("Unsqueeze")
@@ -117,7 +120,8 @@ def _unsqueeze(g: Raised, c: Call) -> Any:
 
 @raises("Concat")
 def _concat(g: Raised, c: Call) -> Value:
-    return g.emit("cat", tensors=[g.leaf(found) for found in c.inputs], dim=c.get("axis") % len(g.shape(g.leaf(c.input(0)))))
+    leaves = [g.leaf(found) for found in c.inputs]
+    return g.emit("cat", tensors=leaves, dim=c.get("axis") % len(g.shape(leaves[0])))
 
 
 @raises("Split")
@@ -191,17 +195,17 @@ def _resize(g: Raised, c: Call) -> Value:
     """Of pictures, in height and width: nearest or bilinear."""
     at = 1 if c.node.op_type == "Upsample" or c.opset < 11 else 2
     scales, sizes = c.listed(at, "scales"), c.numbers(3)
-    shape = g.shape(c.value())
-    mode, where = c.get("mode", "nearest"), c.get("coordinate_transformation_mode", "half_pixel" if c.opset >= 11 else "asymmetric")
+    shape, mode = g.shape(c.value()), c.get("mode", "nearest")
     axes = [a % len(shape) for a in c.get("axes") or range(len(shape))]
     given = {axis: (scales or sizes or [])[n] for n, axis in enumerate(axes)}
-    others = [given.get(dim, 1) in (1, shape[dim]) for dim in (0, 1)]
-    if len(shape) != 4 or not all(others) or mode not in ("nearest", "linear", "bilinear") or c.get("antialias", 0):
-        raise BadInput(f"allowed: nearest or linear over height and width of a picture, without antialias; here: {mode} of {_shown(shape)}")
-    last = [given.get(2, 1 if scales else shape[2]), given.get(3, 1 if scales else shape[3])]
-    wanted: dict[str, Any] = {"output_size": None, "scale_factors": [float(s) for s in last]} if scales else {"output_size": last, "scale_factors": None}
+    flat = len(shape) == 4 and all(given.get(dim, 1) in (1, shape[dim]) for dim in (0, 1))
+    if not flat or mode not in ("nearest", "linear", "bilinear") or c.get("antialias", 0):
+        raise BadInput(f"allowed: nearest or linear over height and width; here: {mode} of {_shown(shape)}")
+    last = [given.get(dim, 1.0 if scales else shape[dim]) for dim in (2, 3)]
+    wanted = {"output_size": None if scales else last, "scale_factors": [float(s) for s in last] if scales else None}
     if mode == "nearest":
         return g.emit("upsample_nearest2d.vec", input=c.value(), **wanted)
+    where = c.get("coordinate_transformation_mode", "half_pixel" if c.opset >= 11 else "asymmetric")
     if where not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         raise BadInput(f"its coordinates {where!r} are not supported; allowed: half_pixel, align_corners")
     return g.emit("upsample_bilinear2d.vec", input=c.value(), align_corners=where == "align_corners", **wanted)
@@ -218,6 +222,7 @@ def _depth_space(g: Raised, c: Call) -> Value:
     elif c.get("mode", "DCR") == "CRD":
         return g.emit("pixel_shuffle", self=x, upscale_factor=block)
     else:
-        apart, order, joined = [block, block, deep, height, width], [0, 3, 4, 1, 5, 2], [deep, height * block, width * block]
+        apart, order = [block, block, deep, height, width], [0, 3, 4, 1, 5, 2]
+        joined = [deep, height * block, width * block]
     moved = g.emit("permute", self=g.emit("reshape", self=x, shape=[-1, *apart]), dims=order)
     return g.emit("reshape", self=moved, shape=[-1, *joined])

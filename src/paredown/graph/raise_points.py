@@ -1,6 +1,7 @@
 """ONNX operators that work on every value by itself, or on two tensors, as ATen operators; one small function each."""
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from paredown.core.errors import BadInput
@@ -8,8 +9,8 @@ from paredown.graph.raised import Call, Const, Raised, raises
 from paredown.graph.spec import Value
 
 _UNARY = {
-    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hardswish", "Mish": "mish", "Neg": "neg", "Abs": "abs",
-    "Sqrt": "sqrt", "Exp": "exp", "Log": "log", "Softplus": "softplus",
+    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hardswish", "Mish": "mish", "Neg": "neg",
+    "Abs": "abs", "Sqrt": "sqrt", "Exp": "exp", "Log": "log", "Softplus": "softplus",
 }  # fmt: skip
 
 
@@ -69,12 +70,15 @@ def _prelu(g: Raised, c: Call) -> Value:
 
 @raises("Clip")
 def _clip(g: Raised, c: Call) -> Value:
-    low, high = (None if end is None or abs(end) > 3e38 else _short(end) for end in (c.number(1, "min"), c.number(2, "max")))
+    ends = (c.number(1, "min"), c.number(2, "max"))
+    low, high = (None if end is None or abs(end) > 3e38 else _short(end) for end in ends)
     if (low, high) == (0, 6):
         return g.emit("relu6", self=c.value())
     if low is None and high is None:
         return c.value()
-    return g.emit("relu", self=c.value()) if (low, high) == (0, None) else g.emit("clamp", self=c.value(), min=low, max=high)
+    if (low, high) == (0, None):
+        return g.emit("relu", self=c.value())
+    return g.emit("clamp", self=c.value(), min=low, max=high)
 
 
 @raises("Softmax", "LogSoftmax")
@@ -83,19 +87,67 @@ def _softmax(g: Raised, c: Call) -> Value:
     shape = g.shape(c.value())
     axis = c.get("axis", -1 if c.opset >= 13 else 1) % len(shape)
     if c.opset < 13 and math.prod(shape[axis + 1 :]) > 1:
-        raise BadInput("it works across several dimensions, as opset 12 and below do; convert the file to opset 13 or above")
+        raise BadInput("it works across several dimensions, as opset 12 and below do; write the file with opset 13")
     return g.emit("softmax.int" if c.node.op_type == "Softmax" else "log_softmax.int", self=c.value(), dim=axis)
 
 
+@dataclass(frozen=True)
+class Bell:
+    """A GELU written out, x · ½ · (1 + erf(x / √2)), while it is being read: its x, and the factors still to come."""
+
+    x: Value
+    missing: frozenset[str]
+
+
+@raises("Erf")
+def _erf(g: Raised, c: Call) -> Bell:
+    node = g.nodes.get(c.value())
+    scale = {"div.Tensor": 0.5**-0.5, "mul.Tensor": 0.5**0.5}.get(node.op, 0.0) if node else 0.0
+    if node is None or not _near(node.args.get("other"), scale) or not isinstance(node.args["self"], Value):
+        raise BadInput("an error function is understood only as part of a GELU")
+    return Bell(node.args["self"], frozenset({"one", "x", "half"}))
+
+
+def _near(found: Any, wanted: float) -> bool:
+    return isinstance(found, int | float) and math.isclose(found, wanted, rel_tol=1e-4)
+
+
+def _rung(g: Raised, c: Call) -> Any:
+    """Return what an unfinished GELU becomes by an addition or multiplication: the next Bell, or the finished value."""
+    bell = next(found for found in c.inputs if isinstance(found, Bell))
+    other = next((found for found in c.inputs if found is not bell), None)
+    number = other.array.item() if isinstance(other, Const) and other.array.size == 1 else None
+    node = g.nodes.get(other) if isinstance(other, Value) else None
+    done: set[str] = set()
+    if c.node.op_type == "Add" and _near(number, 1.0):
+        done = {"one"}
+    elif c.node.op_type == "Mul" and "one" not in bell.missing and _near(number, 0.5):
+        done = {"half"}
+    elif c.node.op_type == "Mul" and "one" not in bell.missing and other == bell.x:
+        done = {"x"}
+    elif (
+        node is not None and node.op == "mul.Tensor" and node.args["self"] == bell.x and _near(node.args["other"], 0.5)
+    ):
+        done = {"x", "half"}
+    if not done or not done <= bell.missing:
+        raise BadInput("an error function is understood only as part of a GELU")
+    left = bell.missing - done
+    return replace(bell, missing=left) if left else g.emit("gelu", self=bell.x)
+
+
 @raises("Add", "Sum")
-def _add(g: Raised, c: Call) -> Value:
+def _add(g: Raised, c: Call) -> Any:
+    if any(isinstance(found, Bell) for found in c.inputs):
+        return _rung(g, c)
     if fused := _biased(g, c):
         return fused
     return _chained(g, c, "add.Tensor")
 
 
 @raises("Mul")
-def _mul(g: Raised, c: Call) -> Value:
+def _mul(g: Raised, c: Call) -> Any:
+    if any(isinstance(found, Bell) for found in c.inputs):
+        return _rung(g, c)
     return _chained(g, c, "mul.Tensor")
 
 
@@ -116,7 +168,8 @@ def _biased(g: Raised, c: Call) -> Value | None:
         if not isinstance(found, Const) or node is None or node.op != "linear" or "bias" in node.args:
             continue
         width = g.shape(node.args["weight"])[:1]
-        if found.trained and found.shape[-1:] == width and found.array.size == width[0] and g.once(c.node.input[1 - at]):
+        fits = found.trained and found.shape[-1:] == width and found.array.size == width[0]
+        if fits and g.once(c.node.input[1 - at]):
             return g.amend(Value(value), bias=g.leaf(found.shaped(width)))
     return None
 
@@ -144,7 +197,9 @@ def _pow(g: Raised, c: Call) -> Value:
     if exponent is None or exponent.array.size != 1:
         raise BadInput("its exponent must be one constant number")
     power = exponent.array.item()
-    return g.emit("square", self=c.value()) if power == 2 else g.emit("pow.Tensor_Scalar", self=c.value(), exponent=power)
+    if power == 2:
+        return g.emit("square", self=c.value())
+    return g.emit("pow.Tensor_Scalar", self=c.value(), exponent=power)
 
 
 @raises("Max", "Min")

@@ -18,7 +18,7 @@ from paredown.graph.slots import Codebook, Fixed, Free, Grid
 from paredown.graph.spec import Node, Slot, Value, mapped
 
 BATCH = 1_000_003
-"""The batch size that shapes are worked out with. It is prime and large: a size that it divides comes from the batch."""
+"""The batch size that shapes are worked out with, prime and large: a size that it divides comes from the batch."""
 
 Raiser = Callable[["Raised", "Call"], Any]
 RAISERS: dict[str, Raiser] = {}
@@ -36,7 +36,7 @@ def raises(*names: str) -> Callable[[Raiser], Raiser]:
 
 @dataclass(frozen=True, eq=False)
 class Const:
-    """A value that is known: what it stores, the name it has in the file, and whether it is one of the file's weights."""
+    """A value that is known: what it stores, its name in the file, whether it is a weight, how it was changed."""
 
     stored: Stored
     name: str
@@ -57,7 +57,8 @@ class Const:
         """Return the tensor with its dimensions in another order, in the form that it has."""
         old, perm = self.stored, tuple(perm)
         if isinstance(old, Rounded):
-            new: Stored = Rounded(old.codes.transpose(perm), old.step.transpose(perm) if old.step.ndim else old.step, old.bits)
+            step = old.step.transpose(perm) if old.step.ndim else old.step
+            new: Stored = Rounded(old.codes.transpose(perm), step, old.bits)
         elif isinstance(old, Shared):
             new = Shared(old.codes.transpose(perm), old.centroids)
         else:
@@ -77,7 +78,7 @@ class Const:
         return self if factor == 1 else replace(self, stored=new, change=f"{self.change}*{factor}")
 
     def shaped(self, shape: Sequence[int]) -> "Const":
-        """Return the tensor in a shape that it broadcasts to or has the size of, in the form that it has if that can be."""
+        """Return the tensor in a shape that it broadcasts to or has the size of, in its own form if that can be."""
         old, shape = self.stored, tuple(shape)
         if self.shape == shape:
             return self
@@ -123,7 +124,8 @@ class Call:
         """Return an input that flows. Raises BadInput for another."""
         found = self.input(at)
         if not isinstance(found, Value):
-            raise BadInput(f"its input {at} is {'missing' if found is None else 'a constant or an integer code'}; it must be computed from the network's input")
+            what = "missing" if found is None else "a constant, or integers"
+            raise BadInput(f"its input {at} is {what}; it must be computed from the network's input")
         return found
 
     def const(self, at: int) -> Const | None:
@@ -131,7 +133,7 @@ class Call:
         found = self.input(at)
         if found is None or isinstance(found, Const):
             return found
-        raise BadInput(f"its input {at}, {self.node.input[at]!r}, is computed from the network's input; it must be constant")
+        raise BadInput(f"its input {at}, {self.node.input[at]!r}, is computed by the network; it must be constant")
 
     def numbers(self, at: int) -> list[Any] | None:
         """Return a constant input as a flat list of numbers, or None if it is absent."""
@@ -221,6 +223,15 @@ class Raised:
             self._meta[Slot(name)] = torch.empty(const.shape, device="meta", dtype=_torch_type(const.array))
         return self._made[key]
 
+    def live(self, outputs: list[Any]) -> tuple[Node, ...]:
+        """Return the nodes that these values depend on, in order."""
+        wanted, kept = set(outputs), []
+        for node in reversed(self.nodes.values()):
+            if Value(node.name) in wanted:
+                wanted.update(node.values())
+                kept.append(node)
+        return tuple(kept[::-1])
+
     def once(self, name: str) -> bool:
         """Return whether the ONNX value `name` is read at one place only."""
         return self.uses.get(name, 0) == 1
@@ -250,7 +261,7 @@ class Raised:
 
 def _module(const: Const, trained: bool) -> nn.Module:
     old = const.stored
-    if isinstance(old, Rounded) and (old.step.size == 1 or old.step.shape == (len(old.codes), *[1] * (old.codes.ndim - 1))):
+    if isinstance(old, Rounded) and old.step.size in (1, *old.step.shape[:1]):
         return Grid(_tensor(old.codes), _tensor(old.step if old.step.size > 1 else old.step.reshape(())), old.bits)
     if isinstance(old, Shared):
         return Codebook(_tensor(old.codes), _tensor(old.centroids))

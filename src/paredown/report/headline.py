@@ -112,12 +112,11 @@ def _statements(record: Record, state: str, lead: Tried | None) -> tuple[str, ..
     chosen = (record.found or {}).get("chosen")
     if chosen and record.floor is not None:
         side = "at or above" if record.sign > 0 else "at or below"
-        bound = record.sign * chosen["bound"] if words.finite(chosen.get("bound")) else None
         many = f"{words.plural(chosen['among'], 'candidate')} {side} the floor on validation"
         start = f"Chosen among {many}" if chosen["among"] else f"No candidate is {side} the floor on validation"
         said.append(
-            f"{start}. With an allowance for having chosen among so many, its bound on validation is "
-            f"{words.metric(bound)}: {chosen['how']}."
+            f"{start}. From validation, its value on test was expected to be {words.metric(chosen['expected'])}, and to show the "
+            f"floor with probability {words.metric(chosen['probability'])}: {chosen['how']}."
         )
     if record.applied:
         said.append("No search was run and no floor was asked for.")

@@ -1,95 +1,134 @@
-"""Choosing the winner on validation, with an allowance for having chosen among many; and saying why nothing did."""
+"""Choosing the winner on validation: the smallest that will very likely show the floor on test; and saying why none does."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, mean
 
-from paredown.core.metric import wilson
 from paredown.search.history import History, Trial
+from paredown.search.space import Settings
 
-RISK = 0.2
-"""The chance, over all candidates that reach the floor on validation, of taking one whose true value is below it."""
+SURE = 0.95
+"""The probability of showing the floor on the test split that is asked of the winner."""
+
+REPLICAS = 2
+"""Fresh trainings, with seeds of their own, that confirm a recipe."""
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Trials of one recipe that differ in their seed alone: the first was found by looking, the others confirm it."""
+
+    settings: Settings
+    trials: tuple[Trial, ...]
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether enough fresh trainings stand behind the recipe."""
+        return len(self.trials) > REPLICAS
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen trial, the lower bound that was asked of it, among how many it was chosen, and in which sense it passed."""
+    """The chosen trial, what is expected of it on test (in the sense of `History.quality`), the probability that it shows the
+    floor there, among how many candidates at or above the floor it was chosen, and in which sense."""
 
     trial: Trial
-    bound: float
+    expected: float
+    probability: float
     among: int
     sense: str
 
 
-def lower_bound(history: History, trial: Trial, level: float) -> float:
-    """Return the one-sided lower bound of the trial's validation value at `level`, in the sense of `History.quality`.
+def recipe_key(trial: Trial) -> str:
+    """Return what trials of one recipe have in common: effort and settings but for the replica."""
+    return repr((trial.effort, sorted((k, v) for k, v in trial.settings.items() if k != "replica")))
 
-    Accuracy: Wilson's score bound. Other metrics: the half-width of the bootstrap interval, scaled by normal quantiles.
-    """
+
+def recipes(history: History, trials: Iterable[Trial] | None = None) -> list[Recipes]:
+    """Return the trials that have an outcome and keep the limits, by recipe."""
+    found: dict[str, list[Trial]] = {}
+    for trial in history.trials if trials is None else trials:
+        if trial.good and history.fits(trial):
+            found.setdefault(recipe_key(trial), []).append(trial)
+    return [Recipes({k: v for k, v in ts[0].settings.items() if k != "replica"}, tuple(ts)) for ts in found.values()]
+
+
+def spread(trial: Trial, n: int | None = None, value: float | None = None) -> float:
+    """Return the standard error of the metric on `n` samples (those of validation when None), if it is `value` (the trial's own when None)."""
     assert trial.result is not None and trial.result.val is not None
     val = trial.result.val
     if val.metric == "accuracy":
-        return wilson(val.value, val.n, 2 * level - 1)[0]
-    worse = val.low if history.metric.higher_is_better else -val.high
-    z = NormalDist().inv_cdf(level) / NormalDist().inv_cdf(0.5 + val.confidence / 2)
-    return history.quality(trial) - z * (history.quality(trial) - worse)
+        near = ((val.value if value is None else min(value, 1.0)) * val.n + 1) / (val.n + 2)  # never quite 0 or 1
+        return math.sqrt(near * (1 - near) / (n or val.n))
+    half = (val.high - val.low) / 2 / NormalDist().inv_cdf(0.5 + val.confidence / 2)
+    return half * math.sqrt(val.n / (n or val.n))
+
+
+def expected(history: History, recipe: Recipes) -> float:
+    """Return the value to expect of a recipe's networks: the mean of its fresh trainings, which nobody chose for their value.
+
+    Without any, the one value there is, less what the best of k equals exceeds their mean by, √(2 ln k) standard errors of
+    the difference between two networks on the same samples (about 0.7 of one network's).
+    """
+    fresh = recipe.trials[1:]
+    if fresh:
+        return mean(history.quality(t) for t in fresh)
+    k = max(1, rivals(history))
+    return history.quality(recipe.trials[0]) - 0.7 * math.sqrt(2 * math.log(k)) * spread(recipe.trials[0])
+
+
+def rivals(history: History) -> int:
+    """Return how many candidates are at or above the floor on validation."""
+    return sum(t.good and history.quality(t) >= history.floor() for t in history.trials)
+
+
+def probability(history: History, trial: Trial, value: float) -> float:
+    """Return how likely a network of expected value `value` shows the floor on test, in the sense that the goal asks.
+
+    Both what validation knows and what test will show are uncertain: normal, with the variances of their sizes added. A goal with
+    a confidence asks that the lower end of that interval on test be at the floor.
+    """
+    on_test = spread(trial, history.test_n, value)
+    floor = history.floor()
+    if history.goal.confidence is not None:
+        floor += on_test * NormalDist().inv_cdf(0.5 + history.goal.confidence / 2)
+    return NormalDist().cdf((value - floor) / math.hypot(spread(trial, None, value), on_test))
+
+
+def promising(history: History, recipe: Recipes) -> bool:
+    """Whether a recipe would pass if its mean so far were what to expect."""
+    value = mean(history.quality(t) for t in recipe.trials)
+    return probability(history, recipe.trials[0], value) >= SURE
+
+
+def passing(history: History, recipe: Recipes) -> bool:
+    """Whether a recipe is expected to show the floor on test with the probability asked."""
+    return probability(history, recipe.trials[0], expected(history, recipe)) >= SURE
+
+
+def size(history: History, recipe: Recipes) -> float:
+    """Return what is minimised, for the network of a recipe that would be handed over: the best on validation."""
+    return history.amount(max(recipe.trials, key=lambda t: (history.quality(t), -history.amount(t))))
 
 
 def choose(history: History) -> Choice | None:
-    """Return the smallest trial whose lower bound reaches the floor; the bound's level allows for the number of rivals.
-
-    With k candidates at or above the floor on validation the level is 1 − 0.2 / k (Bonferroni). If none passes so: the
-    one with the best bound among those at or above the floor; if there is none, the best there is. None without trials.
-    """
-    fitting = [t for t in history.trials if t.good and history.fits(t)] or [t for t in history.trials if t.good]
-    if not fitting:
+    """Return the smallest network whose recipe passes; if none does, the one most likely to show the floor. None without trials."""
+    groups = recipes(history) or recipes_ignoring_limits(history)
+    if not groups:
         return None
-    floor = history.floor()
-    above = [t for t in fitting if history.quality(t) >= floor]
-    level = 1 - RISK / max(1, len(above))
-    if history.goal.confidence is not None:
-        level = max(level, history.goal.confidence)
-    sure = [t for t in above if lower_bound(history, t, level) >= floor]
+    sure = [g for g in groups if passing(history, g)]
     if sure:
-        best = min(sure, key=lambda t: (history.amount(t), -history.quality(t)))
-        sense = "its lower bound on validation is at or above the floor"
-    elif above:
-        best = max(above, key=lambda t: (lower_bound(history, t, level), -history.amount(t)))
-        sense = "its value on validation is at or above the floor, its lower bound is not"
+        group = min(sure, key=lambda g: size(history, g))
+        sense = f"the smallest expected to show the floor on test with probability {SURE:g} or more"
     else:
-        best = max(fitting, key=lambda t: (history.quality(t), -history.amount(t)))
-        sense = "it is the best found; nothing reached the floor on validation"
-    return Choice(best, lower_bound(history, best, level), len(above), sense)
+        group = max(groups, key=lambda g: (probability(history, g.trials[0], expected(history, g)), -size(history, g)))
+        sense = f"the likeliest to show the floor on test; none reached the probability {SURE:g}"
+    value = expected(history, group)
+    trial = max(group.trials, key=lambda t: (history.quality(t), -history.amount(t)))
+    return Choice(trial, value, probability(history, group.trials[0], value), rivals(history), sense)
 
 
-def confident(history: History) -> list[Trial]:
-    """Return the trials whose lower bound reaches the floor at the level that `choose` asks."""
-    choice = choose(history)
-    if choice is None:
-        return []
-    above = [t for t in history.trials if t.good and history.fits(t) and history.quality(t) >= history.floor()]
-    level = 1 - RISK / max(1, len(above))
-    return [t for t in above if lower_bound(history, t, level) >= history.floor()]
-
-
-def explain(history: History, baseline: float | None) -> str:
-    """Return, in one paragraph, what kept the floor from being reached: capacity, data, a step or a limit; and what to try."""
-    good = [t for t in history.trials if t.good]
-    if not good:
-        failed = next((t.result.failed for t in history.trials if t.result and t.result.failed), "no trial was finished in the budget")
-        return f"no candidate has a result: {failed}; give a larger --budget"
-    sign = 1 if history.metric.higher_is_better else -1
-    top = max(good, key=history.quality)
-    best, floor = sign * history.quality(top), history.goal.floor
-    told = f"the best {history.metric.name} found on validation is {best:.4f} at {history.amount(top):g} {history.goal.minimize}, the floor is {floor:g}"
-    if history.goal.limits and not any(history.fits(t) for t in good):
-        tight = min(history.goal.limits)
-        return f"limit: no candidate keeps {', '.join(f'{k}={v:g}' for k, v in history.goal.limits.items())}; {told}; try a larger {tight}"
-    if baseline is not None and sign * baseline >= sign * floor > sign * best:
-        return f"a step: the float network reaches {baseline:.4f}, what quantization leaves of it does not; {told}; try a larger --budget, so that more bytes and longer training are tried"
-    if sign * best >= sign * floor:
-        return f"data: {told}, but the test split says less; validation has too few samples to be sure: give more data, or a floor with less at stake"
-    by_size = sorted(good, key=history.amount)
-    half = len(by_size) // 2
-    if half and max(map(history.quality, by_size[half:])) > max(map(history.quality, by_size[:half])) + 1e-9:
-        return f"capacity or training: larger candidates do better; {told}; try a larger --budget or a larger --model"
-    return f"data: larger candidates do no better; {told}; try more data, cleaner labels or a lower floor"
+def recipes_ignoring_limits(history: History) -> list[Recipes]:
+    """Return all trials with an outcome, each a recipe of its own."""
+    return [Recipes(t.settings, (t,)) for t in history.trials if t.good]

@@ -18,7 +18,7 @@ from paredown.core.store import Store
 from paredown.core.task import Task
 from paredown.search.choose import Choice, choose
 from paredown.search.history import History, Trial
-from paredown.search.refine import promotable, resized
+from paredown.search.refine import promotable, replicated, resized
 from paredown.search.space import Settings, Space
 from paredown.search.trial import Bench, OutOfTime, run
 
@@ -58,7 +58,7 @@ class Search:
     baseline: Result | None = None
 
     def __post_init__(self) -> None:
-        self.history = History(self.goal, self.task.metric)
+        self.history = History(self.goal, self.task.metric, len(self.task.splits["test"]))
         self.rungs = self._rungs()
 
     def _rungs(self) -> int:
@@ -139,7 +139,7 @@ class Search:
         """Return (rung, settings) of the next trials: promoted ones on the upper rungs, refined and fresh ones else."""
         found: list[tuple[int, Settings]] = []
         rung = self.rung_now()
-        pretend = History(self.goal, self.task.metric, list(self.history.trials))
+        pretend = replace(self.history, trials=list(self.history.trials))
         for _ in range(count):
             number = len(pretend.trials)
             settings = self.next_settings(pretend, rung, number)
@@ -152,13 +152,15 @@ class Search:
 
     def next_settings(self, history: History, rung: int, number: int) -> Settings | None:
         """Return settings that go on from earlier trials, or None for fresh ones."""
-        if rung:
-            order = (promotable(history, rung, self.rungs), resized(history, rung))
-            turn = number % 2 if rung == self.rungs else 0
-            return order[turn] or order[1 - turn] if rung == self.rungs else order[0]
-        if self.rungs == 0 and number >= 6 and number % 2:
-            return resized(history, 0)
-        return None
+        if rung < self.rungs:
+            return promotable(history, rung, self.rungs) if rung else None
+        again = replicated(history, rung)
+        if again is not None and (rung or number >= 4):
+            return again
+        if rung == 0:
+            return resized(history, 0) if number >= 6 and number % 2 else None
+        order = (promotable(history, rung, self.rungs), resized(history, rung))
+        return order[number % 2] or order[1 - number % 2]
 
     def effort(self, rung: int) -> float:
         """Return a rung's share of a whole training."""

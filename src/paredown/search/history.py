@@ -31,6 +31,7 @@ class History:
 
     goal: Goal
     metric: Metric
+    test_n: int | None = None
     trials: list[Trial] = field(default_factory=list)
 
     def rung(self, rung: int) -> list[Trial]:

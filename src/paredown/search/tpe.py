@@ -10,6 +10,7 @@ import optuna
 from paredown.core.catalog import Card, part
 from paredown.core.knob import knob
 from paredown.search.history import History, Trial
+from paredown.search.refine import needed
 from paredown.search.space import Settings, Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -64,15 +65,16 @@ class _Recorder:
                          source="Tree-Structured Parzen Estimator; Optuna's multi-objective TPESampler with constraints"))  # fmt: skip
 @dataclass(frozen=True)
 class Tpe:
-    """Minimise the cost and the error, with the floor (plus `margin`) and the hard limits as constraints.
+    """Minimise the cost and the error, with what a winner needs and the hard limits as constraints.
 
     The study is rebuilt from the history for each call, with a seed of its own, so nothing is lost with the process.
 
-    first: how many of the space's starting points are tried before anything is learned from.
+    first: how many of the space's starting points are tried before anything is learned from. slack: what multiple of the error
+    that may remain is taken as good enough while exploring.
     """
 
     first: int = knob(10, low=1, high=1000)
-    margin: float = knob(0.3, low=0.0, high=1.0)
+    slack: float = knob(1.0, low=0.1, high=10.0)
 
     def ask(self, space: Space, history: History, count: int, seed: int) -> list[Settings]:
         """Return `count` settings to try next."""
@@ -99,10 +101,8 @@ class Tpe:
     def _told(self, space: Space, history: History, trial: Trial) -> optuna.trial.FrozenTrial:
         recorder = _Recorder(trial.settings)
         space.draw(recorder)
-        floor = history.floor()
-        if history.metric.higher_is_better:
-            floor += self.margin * (history.metric.high - floor)
-        lacking = floor - history.quality(trial)
+        best = history.metric.high if history.metric.higher_is_better else -history.metric.low
+        lacking = best - self.slack * (best - needed(history)) - history.quality(trial)
         constraints = [lacking, *history.excess(trial)]
         values = [math.log(max(history.amount(trial), 1e-9)), -history.quality(trial)]
         key = optuna.samplers._base._CONSTRAINTS_KEY

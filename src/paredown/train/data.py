@@ -88,5 +88,5 @@ def _matrices(n: int, moves: tuple[str, ...], strength: float, draw: torch.Gener
     shift_x, shift_y = (spread(0.25), spread(0.25)) if "shift" in moves else (zero, zero)
     mirror = torch.where(torch.rand(n, generator=draw) < 0.5, -1.0, 1.0) if "flip" in moves else torch.ones(n)
     top = torch.stack([angle.cos() * zoom * mirror, (shear - angle.sin()) * zoom, shift_x], 1)
-    bottom = torch.stack([angle.sin() * zoom, angle.cos() * zoom, shift_y], 1)
+    bottom = torch.stack([angle.sin() * zoom * mirror, angle.cos() * zoom, shift_y], 1)
     return torch.stack([top, bottom], 1)

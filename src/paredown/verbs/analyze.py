@@ -10,6 +10,7 @@ from paredown.core.catalog import entries
 from paredown.core.errors import BadInput
 from paredown.cost.count import count, layers
 from paredown.graph.capture import capture
+from paredown.graph.from_onnx import from_onnx
 from paredown.graph.groups import groups
 from paredown.graph.net import Net
 from paredown.zoo.resolve import network
@@ -19,7 +20,8 @@ def analyze(model: Any, example_inputs: Tensor | tuple[int, ...] | None = None, 
     """Return the counted cost of a model, by layer and in total, as the JSON of `paredown analyze`.
 
     model: a torch module, a Net, or what `find` takes as a model. example_inputs: a batch, or the shape of one sample;
-    a module needs one. Each layer's `can` says what the families of methods could do with it. Raises BadInput.
+    a module needs one, an ONNX file brings its own. Each layer's `can` says what the families of methods could do with
+    it. Raises BadInput.
     """
     net = _captured(model, example_inputs, classes)
     cost = count(net)
@@ -42,7 +44,10 @@ def _captured(model: Any, example_inputs: Any, classes: int) -> Net:
             raise BadInput("example_inputs is missing; give a batch, or the shape of one sample like (3, 32, 32)")
         batch = example_inputs if isinstance(example_inputs, Tensor) else torch.rand(2, *example_inputs)
         return capture(model, batch)
-    shape = tuple(example_inputs.shape[1:]) if isinstance(example_inputs, Tensor) else tuple(example_inputs or (3, 32, 32))
+    given = tuple(example_inputs.shape[1:]) if isinstance(example_inputs, Tensor) else example_inputs
+    if str(model).endswith(".onnx"):
+        return from_onnx(model, given)
+    shape = tuple(given or (3, 32, 32))
     spec = dict(model) if isinstance(model, Mapping) else {"model": str(model)}
     return network(spec, shape, classes)
 

@@ -22,7 +22,7 @@ from paredown.core.frontier import pareto
 from paredown.core.goal import Goal, parse_limits
 from paredown.core.metric import Quality
 from paredown.core.recipe import Recipe
-from paredown.core.store import Store, write_whole
+from paredown.core.store import Store, read_json, write_whole
 from paredown.core.task import Task
 from paredown.core.units import seconds
 from paredown.data.tasks import load
@@ -30,8 +30,9 @@ from paredown.export.deliver import backend, deliver
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
 from paredown.report.page import write_report
-from paredown.search.choose import Choice, choose, explain
+from paredown.search.choose import Choice, choose
 from paredown.search.engine import Search, Terms, run_folder
+from paredown.search.explain import explain
 from paredown.search.history import History, Trial
 from paredown.search.space import DenseSpace, Measure, ModelSpace, Space, VectorSpace
 from paredown.search.trial import Bench, run
@@ -98,6 +99,8 @@ def find(  # noqa: PLR0913 - the surface's options, by keyword
     with Store(folder) as store:
         asked = _asked(data, goal, terms, searcher, model)
         _agree(store, asked, resume)
+        if (folder / "found.json").exists():
+            return _finished(store, asked)
         search = Search(space, entry(searcher).cls(), data, goal, terms, store, started, told or (lambda _: None))
         try:
             search.run()
@@ -168,6 +171,14 @@ def _asked(data: Task, goal: Goal, terms: Terms, searcher: str, model: Any) -> d
     }  # fmt: skip
 
 
+def _finished(store: Store, asked: dict[str, Any]) -> Run:
+    """Return the run as it ended. Its winner has met the test split, so it cannot be searched further."""
+    before = store.asked or {}
+    if any(before["terms"].get(key) != asked["terms"][key] for key in ("budget_s", "trials")):
+        raise BadInput(f"run {store.folder} is finished and its winner has met the test split; search further in another --out")
+    return _run_of(store.folder, read_json(store.folder / "found.json"))
+
+
 SAME = ("task", "goal", "model", "searcher", "seed", "revision")
 
 
@@ -222,13 +233,13 @@ def _conclude(store: Store, search: Search, choice: Choice | None, data: Task, s
     value = baseline.val.value if baseline and baseline.val else None
     if choice is not None and choice.trial.result is not None:
         candidate = store.candidate(choice.trial.candidate)
-        best, test = hand_over(store, candidate, choice.trial.result, data, search.terms.targets)
+        best, test = hand_over(store, candidate, choice.trial.result, data, search.terms.targets, goal.confidence or 0.95)
         document["best"] = best
         low = test.low if search.task.metric.higher_is_better else test.high
         judged = test.value if goal.confidence is None else low
         document["reached"] = search.task.metric.reached(judged, goal.floor) and search.history.fits(choice.trial)
         document["sense"] = "test value" if goal.confidence is None else f"bound of the {goal.confidence:g} interval on test"
-        document["chosen"] = {"among": choice.among, "bound": choice.bound, "how": choice.sense}
+        document["chosen"] = _chosen(search.history, choice)
     if not document["reached"]:
         document["why"] = explain(search.history, value)
     document["seconds"] = round(time.time() - search.started, 2)
@@ -237,20 +248,30 @@ def _conclude(store: Store, search: Search, choice: Choice | None, data: Task, s
     return document
 
 
+def _chosen(history: History, choice: Choice) -> dict[str, Any]:
+    sign = 1 if history.metric.higher_is_better else -1
+    return {"among": choice.among, "expected": sign * choice.expected, "probability": choice.probability, "how": choice.sense}
+
+
 def _baseline_row(candidate: Candidate, result: Result | None) -> dict[str, Any] | None:
     if result is None:
         return None
     return {"id": result.id, "spec": dict(candidate.spec), "file_bytes": result.file_bytes, "val": result.val.to_json() if result.val else None}
 
 
-def hand_over(store: Store, candidate: Candidate, result: Result, data: Task, targets: tuple[str, ...]) -> tuple[dict[str, Any], Quality]:
-    """Write the winner's files beside the log, measure each on the test split, and return (JSON of `best`, test quality)."""
+def hand_over(
+    store: Store, candidate: Candidate, result: Result, data: Task, targets: tuple[str, ...], confidence: float = 0.95
+) -> tuple[dict[str, Any], Quality]:
+    """Write the winner's files beside the log, measure each on the test split, and return (JSON of `best`, test quality).
+
+    confidence: of the intervals on test.
+    """
     net = Net.load(store.candidate_folder(candidate.id) / "net")
     frozen, held = freeze(net), Data.of(data, "test")
     source = scores(net, held)
     artifacts = []
     for target in targets:
-        made = deliver(frozen, source, data, "test", target, store.folder / "artifacts")
+        made = deliver(frozen, source, data, "test", target, store.folder / "artifacts", confidence)
         engine = backend(target)
         final = store.folder / f"best{engine.suffix}"
         Path(made.path).replace(final)

@@ -18,6 +18,7 @@ from torch import nn
 import paredown.zoo
 from paredown.core.errors import BadInput
 from paredown.graph.capture import capture
+from paredown.graph.from_onnx import from_onnx
 from paredown.graph.net import Net
 
 Maker = Callable[..., nn.Module]
@@ -69,14 +70,17 @@ def module_of(name: str, shape: tuple[int, ...], classes: int, settings: Mapping
     if name in models():
         return _called(name, models()[name], shape, classes, settings)
     if name.endswith(".onnx"):
-        raise BadInput(f"model {name}: reading ONNX networks is not available in this version; give path/to/file.py:function")
+        if settings:
+            raise BadInput(f"model {name} takes no {sorted(settings)[0]!r}; an ONNX file is what it is")
+        return from_onnx(name, shape)
     if name.startswith(("timm:", "torchvision:")):
         return _from_library(name, classes)
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _called(name, _function(Path(path), function), shape, classes, settings)
     near = difflib.get_close_matches(name, models(), 3) or list(models())
-    raise BadInput(f"model {name!r} is unknown; give one of {', '.join(near)}, or path/to/file.py:function; `paredown models` lists them")
+    known = f"{', '.join(near)}, path/to/file.py:function or a file.onnx"
+    raise BadInput(f"model {name!r} is unknown; give one of {known}; `paredown models` lists them")
 
 
 def _called(name: str, function: Maker, shape: tuple[int, ...], classes: int, settings: Mapping[str, Any]) -> nn.Module:

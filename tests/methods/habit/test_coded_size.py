@@ -1,0 +1,164 @@
+"""The code length in the loss: the formula, its gradient, and that training lands on the bytes that were asked for."""
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from contracts.digits_task import accuracy, digits, mlp
+from contracts.habit import HabitContract
+from contracts.nets import small_mlp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paredown.core.errors import BadInput
+from paredown.core.plan import Plan
+from paredown.core.work import Work
+from paredown.graph.net import Net
+from paredown.graph.slots import Grid, LearnedStep
+from paredown.methods.code.adaptive import Adaptive
+from paredown.methods.habit.coded_size import REFRESH, CodedSize, adaptive_bits
+from paredown.methods.quantize.learned_step import LearnedStepQuantization, first_step
+from paredown.train.fit import fit
+
+
+def learning(bits: int = 4) -> Net:
+    """Return a network all of whose weights learn a step."""
+    net = small_mlp()
+    for name, _ in net.weighted():
+        value = net.slot(name)().detach()
+        net.set_slot(name, LearnedStep(value, bits, first_step(value, bits)))
+    return net
+
+
+class TestCodedSize(HabitContract):
+    def part(self) -> CodedSize:
+        return CodedSize(100.0)
+
+    def net(self) -> Net:
+        return learning()
+
+
+class TestWithoutLearnedSteps(HabitContract):
+    def part(self) -> CodedSize:
+        return CodedSize(16)
+
+
+def one_by_one(symbols: list[int]) -> float:
+    """Return the bits of a sequential Krichevsky–Trofimov code: each symbol costs −log2 (n + ½) / (N + K/2)."""
+    size = 2 * max((abs(s) for s in symbols), default=0) + 1
+    seen: dict[int, int] = {}
+    total = 0.0
+    for at, symbol in enumerate(symbols):
+        total -= math.log2((seen.get(symbol, 0) + 0.5) / (at + size / 2))
+        seen[symbol] = seen.get(symbol, 0) + 1
+    return total
+
+
+@given(st.lists(st.lists(st.integers(-5, 5), max_size=60), min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_adaptive_bits_are_those_of_a_sequential_code(tensors: list[list[int]]) -> None:
+    counts = torch.stack([torch.bincount(torch.tensor(t, dtype=torch.int64) + 7, minlength=15).float() for t in tensors])
+    found = adaptive_bits(counts).tolist()
+    assert found == pytest.approx([one_by_one(t) for t in tensors], rel=1e-6, abs=1e-6)
+
+
+def test_it_is_near_what_the_coder_takes() -> None:
+    values = np.random.default_rng(0).choice([-1, 0, 1], 4000, p=[0.1, 0.8, 0.1])
+    counts = torch.bincount(torch.from_numpy(values) + 2, minlength=5).float()[None]
+    assert float(adaptive_bits(counts)) / 8 == pytest.approx(len(Adaptive().encode(values)), rel=0.03)
+
+
+def test_the_penalty_is_the_length_at_the_levels_and_linear_between() -> None:
+    net, habit = learning(), CodedSize(100.0)
+    state = habit.start(net)
+    habit.penalty(net, state)
+    rate = math.exp(state["log_rate"])
+    with torch.no_grad():
+        for slot in (s for s in net.slots.values() if isinstance(s, LearnedStep)):
+            slot.value.copy_(slot())  # on the levels
+    slots = [s for s in net.slots.values() if isinstance(s, LearnedStep)]
+    wide = state["cost"].view(len(slots), -1)
+    middle = wide.shape[1] // 2
+    wanted = sum(float(wide[i, (s.levels().round().long() + middle).flatten()].sum()) for i, s in enumerate(slots))
+    state["count"] = 1  # no new look at the histogram
+    assert float(habit.penalty(net, state)) == pytest.approx(rate * wanted / 8, rel=1e-4)
+    assert (wide[:, 0] > wide[:, middle] + 5).all()  # a level that nothing has costs most
+
+
+def test_its_gradient_is_the_difference_quotient() -> None:
+    net, habit = learning(), CodedSize(100.0)
+    state = habit.start(net)
+    habit.penalty(net, state)
+    state["count"] = 1
+    slot = next(s for s in net.slots.values() if isinstance(s, LearnedStep))
+    slot.value.data = slot.value.data.double()
+    net.zero_grad()
+    habit.penalty(net, dict(state)).backward()
+    draw = np.random.default_rng(0)
+    levels = slot.levels().detach().flatten()
+    free = [i for i in draw.permutation(levels.numel()) if 0.05 < float(levels[i] % 1) < 0.95 and abs(levels[i]) < slot.high][:10]
+    assert len(free) == 10
+    for at in free:
+        found = []
+        for sign in (1, -1):
+            moved = copy.deepcopy(net)
+            other = next(s for s in moved.slots.values() if isinstance(s, LearnedStep))
+            with torch.no_grad():
+                other.value.view(-1)[at] += sign * 1e-4 * float(slot.step())
+            found.append(float(habit.penalty(moved, dict(state))))
+        quotient = (found[0] - found[1]) / (2e-4 * float(slot.step()))
+        assert float(slot.value.grad.view(-1)[at]) == pytest.approx(quotient, rel=1e-2, abs=1e-7)
+
+
+def test_the_rate_rises_when_the_codes_are_too_long_and_falls_when_short() -> None:
+    for wanted, direction in ((16.0, 1), (1e6, -1)):
+        net, habit = learning(), CodedSize(wanted)
+        state = {**habit.start(net), "t": 1.0}
+        before = state["log_rate"]
+        habit.penalty(net, state)
+        assert (state["log_rate"] - before) * direction > 0 and -12 <= state["log_rate"] <= -3.5
+        after = state["log_rate"]
+        for _ in range(REFRESH - 1):
+            habit.penalty(net, state)
+        assert state["log_rate"] == after  # between two looks it stays
+        habit.penalty(net, state)
+        assert state["log_rate"] != after
+
+
+def test_the_aim_falls_to_the_bytes_over_the_first_half() -> None:
+    """At t = 0 the present size is the aim, so the rate stays; from the middle on, the bytes are."""
+    net, habit = learning(), CodedSize(50.0)
+    state = habit.start(net)
+    before = state["log_rate"]
+    habit.penalty(net, state)
+    assert state["log_rate"] == pytest.approx(before) and state["first"] > 50
+    state = habit.step(net, {**state, "count": 0}, 0.5)
+    habit.penalty(net, state)
+    assert state["log_rate"] == pytest.approx(before + 0.6 * 0.3)
+
+
+def test_training_lands_within_fifteen_per_cent_of_the_bytes() -> None:
+    aim = 300.0
+    for seed in range(3):
+        train, test = digits(seed)
+
+        def trainer(net: Any, loss: Any, habits: Any, plan: Plan) -> Any:
+            return fit(net, train, loss, habits, plan, seed)
+
+        part = LearnedStepQuantization(bits=4, habits=(CodedSize(aim),), plan=Plan(epochs=20, lr=5e-3))
+        held = part.apply(mlp(seed), Work({"fit": trainer}))
+        codes = [held.slot(n).codes.numpy() for n in held.slot_names() if isinstance(held.slot(n), Grid)]
+        counts = torch.stack([torch.bincount(torch.from_numpy(c).flatten().long() + 40, minlength=81).float() for c in codes])
+        size = float(adaptive_bits(counts).sum()) / 8
+        assert size == pytest.approx(aim, rel=0.15), seed
+        assert sum(len(Adaptive().encode(c)) for c in codes) < 1.3 * aim + 20
+        assert accuracy(held, test) > 88, seed
+
+
+def test_bytes_outside_the_range_are_refused() -> None:
+    for wrong in (0, -3, 15, math.inf, "many"):
+        with pytest.raises(BadInput, match="bytes"):
+            CodedSize(wrong)
