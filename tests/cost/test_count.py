@@ -124,7 +124,9 @@ def test_published_networks(model: str, shape: tuple[int, ...], params: int, wor
 def test_resnet_small_by_hand() -> None:
     stage = 16 * 16 * 9 * 32 * 32
     macs_ = 3 * 16 * 9 * 1024 + 6 * stage + 2 * (stage // 2 + 5 * stage + 16 * 32 * 256) + 640
-    weights = 3 * 16 * 9 + 6 * 16 * 16 * 9 + (16 * 32 + 5 * 32 * 32) * 9 + (32 * 64 + 5 * 64 * 64) * 9 + 16 * 32 + 32 * 64
+    weights = (
+        3 * 16 * 9 + 6 * 16 * 16 * 9 + (16 * 32 + 5 * 32 * 32) * 9 + (32 * 64 + 5 * 64 * 64) * 9 + 16 * 32 + 32 * 64
+    )
     norms = 2 * (7 * 16 + 7 * 32 + 7 * 64)
     found = count(network({"model": "resnet_small"}, (3, 32, 32), 10))
     assert (found.macs, found.params) == (macs_, weights + norms + 650) == (40_813_184, 272_474)
@@ -195,7 +197,13 @@ def test_what_is_not_counted_is_listed() -> None:
             y = F.softmax(torch.tanh(x) * x + 1, -1)
             return F.relu(y.flatten(1)).mean(-1)
 
-    assert count(capture(Odd(), torch.rand(2, 3, 4))).uncounted == ("add.Tensor", "mean.dim", "mul.Tensor", "softmax.int", "tanh")
+    assert count(capture(Odd(), torch.rand(2, 3, 4))).uncounted == (
+        "add.Tensor",
+        "mean.dim",
+        "mul.Tensor",
+        "softmax.int",
+        "tanh",
+    )
     assert count(small_mlp()).uncounted == ()
     assert not FREE & WEIGHTED and set(OPS) >= FREE
 
@@ -217,7 +225,12 @@ def simulated(net: Net) -> int:
         at = net.spec.nodes.index(node)
         env[node.name] = [v for v in torch.utils._pytree.tree_leaves(value) if isinstance(v, Tensor)]
         wanted = set().union(*reads[at:], kept, {node.name})
-        alive = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() // 4 for name, ts in env.items() if name in wanted for t in ts}
+        alive = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() // 4
+            for name, ts in env.items()
+            if name in wanted
+            for t in ts
+        }
         most = max(most, sum(alive.values()))
 
     with torch.no_grad():

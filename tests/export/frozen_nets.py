@@ -96,4 +96,6 @@ def mlp() -> Net:
     """Return a network whose layers have 40 × 64 and 10 × 40 weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return capture(nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 10)), torch.rand(2, 1, 8, 8))
+        return capture(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 10)), torch.rand(2, 1, 8, 8)
+        )

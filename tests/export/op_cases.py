@@ -45,7 +45,10 @@ def _layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "conv2d uneven": (nn.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=(1, 2), dilation=(1, 2), bias=False), PICTURE),
         "conv2d groups": (nn.Conv2d(4, 6, 3, padding=1, groups=2), PICTURE),
         "conv2d depthwise": (nn.Conv2d(4, 8, 3, groups=4), PICTURE),
-        "conv2d short": (call(lambda x, w: F.conv2d(x, w, stride=(2,), padding=(1,), dilation=(2,)), (3, 4, 2, 2)), PICTURE),
+        "conv2d short": (
+            call(lambda x, w: F.conv2d(x, w, stride=(2,), padding=(1,), dilation=(2,)), (3, 4, 2, 2)),
+            PICTURE,
+        ),
         "conv2d reflect": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), PICTURE),
         "conv2d circular": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), PICTURE),
         "conv3d": (nn.Conv3d(2, 4, (1, 2, 3), stride=(1, 2, 1), padding=(0, 1, 1)), VOLUME),
@@ -57,7 +60,10 @@ def _layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "valid2d": (nn.Conv2d(4, 6, 3, padding="valid", stride=2, groups=2), PICTURE),
         "transposed1d": (nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1), SIGNAL),
         "transposed2d": (nn.ConvTranspose2d(4, 6, 3, stride=2), PICTURE),
-        "transposed2d all": (nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 1), groups=2, bias=False, dilation=(2, 1)), PICTURE),
+        "transposed2d all": (
+            nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 1), groups=2, bias=False, dilation=(2, 1)),
+            PICTURE,
+        ),
         "transposed3d": (nn.ConvTranspose3d(2, 4, 2, stride=2), VOLUME),
         "linear": (nn.Linear(8, 5), VECTOR),
         "linear bare": (nn.Linear(8, 5, bias=False), VECTOR),
@@ -167,12 +173,24 @@ def _moves() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "pad circular": lambda x: F.pad(x, (1, 2, 2, 0), mode="circular"), "pixel_shuffle": lambda x: F.pixel_shuffle(x, 2),
         "channel_shuffle": lambda x: F.channel_shuffle(x, 2), "dropout": nn.Dropout(), "clone": lambda x: x.clone().contiguous(),
     }  # fmt: skip
-    return {**{name: (call(f), PICTURE) for name, f in pictures.items()}, "t": (call(lambda x, w: x @ w.t(), (3, 8)), VECTOR)}
+    return {
+        **{name: (call(f), PICTURE) for name, f in pictures.items()},
+        "t": (call(lambda x, w: x @ w.t(), (3, 8)), VECTOR),
+    }
 
 
 def _quantizers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
-    settings = {"u8": (0.01, 50, 0, 255), "s8": (0.003, 0, -128, 127), "u4": (0.05, 7, 0, 15), "s4": (0.1, 0, -8, 7), "u3": (0.1, 3, 0, 7)}
-    return {f"fake {name}": (call(lambda x, s=s: torch.fake_quantize_per_tensor_affine(x, *s)), VECTOR) for name, s in settings.items()}
+    settings = {
+        "u8": (0.01, 50, 0, 255),
+        "s8": (0.003, 0, -128, 127),
+        "u4": (0.05, 7, 0, 15),
+        "s4": (0.1, 0, -8, 7),
+        "u3": (0.1, 3, 0, 7),
+    }
+    return {
+        f"fake {name}": (call(lambda x, s=s: torch.fake_quantize_per_tensor_affine(x, *s)), VECTOR)
+        for name, s in settings.items()
+    }
 
 
 CASES = {**_layers(), **_pools(), **_pointwise(), **_moves(), **_quantizers()}

@@ -32,7 +32,11 @@ def test_a_file_is_as_good_as_its_network(target: str, tmp_path: Path) -> None:
     assert artifact.quality is not None and artifact.quality.split == "val"
     assert artifact.quality.value == (wanted.argmax(1) == labels).mean()
     found = measure(artifact.path, digits(), "val")
-    assert (found["value"], found["low"], found["high"]) == (artifact.quality.value, artifact.quality.low, artifact.quality.high)
+    assert (found["value"], found["low"], found["high"]) == (
+        artifact.quality.value,
+        artifact.quality.low,
+        artifact.quality.high,
+    )
     assert found["bytes"] == artifact.bytes and found["n"] == len(labels) and found["schema"] == "paredown/evaluate/1"
     assert 0 < found["latency_ms"]["low"] <= found["latency_ms"]["median"] <= found["latency_ms"]["high"]
 
@@ -76,7 +80,9 @@ def test_targets_that_are_not_there() -> None:
 
 def test_a_task_that_does_not_fit_the_file(tmp_path: Path) -> None:
     path = delivered(trained(), "packed", tmp_path).path
-    small = replace(digits(), splits={"test": Split(np.zeros((3, 1, 9, 9), np.uint8), np.zeros(3, int))}, shape=(1, 9, 9))
+    small = replace(
+        digits(), splits={"test": Split(np.zeros((3, 1, 9, 9), np.uint8), np.zeros(3, int))}, shape=(1, 9, 9)
+    )
     with pytest.raises(BadInput, match=r"\(1, 9, 9\)"):
         measure(path, small)
     with pytest.raises(BadInput, match="2 classes"):

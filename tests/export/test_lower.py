@@ -20,6 +20,7 @@ from paredown.graph.net import Net
 from paredown.graph.ops import OPS
 from paredown.graph.spec import Node, Spec, Value
 
+
 def samples(shape: tuple[int, ...], count: int) -> torch.Tensor:
     return torch.rand((count, *shape), generator=torch.Generator().manual_seed(count))
 
@@ -51,7 +52,13 @@ def test_every_lowering_is_compared() -> None:
 
 @pytest.mark.parametrize(
     "function",
-    [F.softplus, lambda x: torch.cumsum(x, 1), lambda x: torch.roll(x, 1, 1), lambda x: x.repeat(1, 2, 1, 1), lambda x: 1 - x],
+    [
+        F.softplus,
+        lambda x: torch.cumsum(x, 1),
+        lambda x: torch.roll(x, 1, 1),
+        lambda x: x.repeat(1, 2, 1, 1),
+        lambda x: 1 - x,
+    ],
 )
 def test_an_operator_without_a_lowering_is_named(function: Callable[[Tensor], Tensor]) -> None:
     net = capture(call(function), samples((2, 4, 4), 2))
@@ -114,7 +121,10 @@ def test_all_outputs_are_there_whatever_they_are_called() -> None:
 def test_the_batch_size_as_a_number_is_refused() -> None:
     spec = Spec(
         (("x", (3,)),),
-        (Node("n", "sym_size.int", {"self": Value("x"), "dim": 0}), Node("y", "mul.Tensor", {"self": Value("x"), "other": Value("n")})),
+        (
+            Node("n", "sym_size.int", {"self": Value("x"), "dim": 0}),
+            Node("y", "mul.Tensor", {"self": Value("x"), "other": Value("n")}),
+        ),
         Value("y"),
     )
     with pytest.raises(BadInput, match="batch size"):

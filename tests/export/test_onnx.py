@@ -31,9 +31,14 @@ def written(net: Net, folder: Path) -> onnx.ModelProto:
     return onnx.load(artifact.path)
 
 
-@pytest.mark.parametrize(("bits", "kind", "per_weight"), [(8, TensorProto.INT8, 1.0), (5, TensorProto.INT8, 1.0), (4, TensorProto.INT4, 0.5), (2, TensorProto.INT4, 0.5)])
+@pytest.mark.parametrize(
+    ("bits", "kind", "per_weight"),
+    [(8, TensorProto.INT8, 1.0), (5, TensorProto.INT8, 1.0), (4, TensorProto.INT4, 0.5), (2, TensorProto.INT4, 0.5)],
+)
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
-def test_weights_are_stored_at_their_width(bits: int, kind: int, per_weight: float, granularity: str, tmp_path: Path) -> None:
+def test_weights_are_stored_at_their_width(
+    bits: int, kind: int, per_weight: float, granularity: str, tmp_path: Path
+) -> None:
     net = quantized(mlp(), bits=bits, granularity=granularity)
     model = written(net, tmp_path)
     codes = {tuple(t.dims): t for t in model.graph.initializer if len(t.dims) == 2}
@@ -46,7 +51,9 @@ def test_weights_are_stored_at_their_width(bits: int, kind: int, per_weight: flo
     floats = sum(len(t.raw_data) for t in model.graph.initializer if t.data_type == TensorProto.FLOAT)
     assert floats <= 4 * (50 + (50 if granularity == "channel" else 2))
     stored = np.sort(np.concatenate([numpy_helper.to_array(t).astype(int).ravel() for t in codes.values()]))
-    held = np.concatenate([net.slot(n).codes.numpy().astype(int).ravel() for n in net.slot_names() if n.endswith("weight")])
+    held = np.concatenate(
+        [net.slot(n).codes.numpy().astype(int).ravel() for n in net.slot_names() if n.endswith("weight")]
+    )
     np.testing.assert_array_equal(stored, np.sort(held))
 
 

@@ -112,5 +112,7 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
         "assert not [m for m in sys.modules if m.split('.')[0] == 'torch']\n"
     )
     files = [str(tmp_path / "model.pdn"), str(tmp_path / "model.onnx")]
-    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *files], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,9 @@ from paredown.graph.slots import short_float
 
 def signed() -> Net:
     torch.manual_seed(0)
-    return capture(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), torch.rand(2, 6)).eval()
+    return capture(
+        nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), torch.rand(2, 6)
+    ).eval()
 
 
 def watched(net: Net, x: Tensor) -> dict[str, Tensor]:
@@ -45,7 +47,9 @@ def test_observe_sees_the_extremes() -> None:
     assert len(seen) == 3
     for name, (low, high, mean) in seen.items():
         value = values.get(name, x)
-        assert (low, high) == (float(value.min()), float(value.max())) and mean == pytest.approx(float(value.abs().mean()))
+        assert (low, high) == (float(value.min()), float(value.max())) and mean == pytest.approx(
+            float(value.abs().mean())
+        )
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -62,7 +66,9 @@ def test_constant_steps_cover_the_range_and_have_zero_as_a_level(bits: int) -> N
         assert scale == pytest.approx((max(high, 0) - min(low, 0)) / (2**bits - 1))
         probe = torch.linspace(min(low, 0), max(high, 0), 1001)
         got = torch.fake_quantize_per_tensor_affine(probe, scale, zero, 0, 2**bits - 1)
-        assert (got - probe).abs().max() <= scale * (1 + 1e-4)  # half a step inside, one at the end that the zero point costs
+        assert (got - probe).abs().max() <= scale * (
+            1 + 1e-4
+        )  # half a step inside, one at the end that the zero point costs
         assert (got - probe).abs().median() <= scale / 2
         assert torch.fake_quantize_per_tensor_affine(torch.zeros(1), scale, zero, 0, 2**bits - 1) == 0
     error = (net(x) - float_out).abs().max()
@@ -97,7 +103,9 @@ def test_held_quantizers_compute_what_the_learned_ones_do(bits: int) -> None:
             slot.value.copy_(short_float(slot.value))
     wanted = net.eval()(x)
     hold_activations(net)
-    assert not [n for n in net.spec.nodes if n.op == LEARNABLE] and not [n for n in net.slot_names() if n.endswith((".step", ".zero"))]
+    assert not [n for n in net.spec.nodes if n.op == LEARNABLE] and not [
+        n for n in net.slot_names() if n.endswith((".step", ".zero"))
+    ]
     torch.testing.assert_close(net(x), wanted, rtol=0, atol=1e-6)
     values = watched(net, x)
     for node in (n for n in net.spec.nodes if n.op == CONSTANT):

@@ -143,7 +143,14 @@ def test_a_module_that_cannot_be_traced_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("momentum", [0.1, 0.7])
 def test_training_updates_statistics_exactly_as_the_module_does(momentum: float) -> None:
-    module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, momentum=momentum), nn.ReLU(), nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6))
+    module = nn.Sequential(
+        nn.Conv2d(2, 4, 3),
+        nn.BatchNorm2d(4, momentum=momentum),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 6),
+        nn.BatchNorm1d(6),
+    )
     net = capture(module, rand(2, 2, 6, 6)).train()
     module.train()
     for step in range(3):
@@ -163,7 +170,9 @@ def test_training_updates_statistics_exactly_as_the_module_does(momentum: float)
 
 
 @pytest.mark.parametrize(
-    "norm", [nn.InstanceNorm2d(3), nn.InstanceNorm2d(3, affine=True), nn.BatchNorm2d(3, track_running_stats=False)], ids=str
+    "norm",
+    [nn.InstanceNorm2d(3), nn.InstanceNorm2d(3, affine=True), nn.BatchNorm2d(3, track_running_stats=False)],
+    ids=str,
 )
 def test_norms_without_statistics_use_the_batchs_in_both_modes(norm: nn.Module) -> None:
     net = capture(norm, rand(4, 3, 5, 5))
@@ -248,7 +257,9 @@ class Odd(nn.Module):
         return {"x": x, "why": "text"}
 
 
-@pytest.mark.parametrize("module", [Branch(), Loop(), Item(), Random(), Strange(), Sizes(), Hidden(), Odd()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "module", [Branch(), Loop(), Item(), Random(), Strange(), Sizes(), Hidden(), Odd()], ids=lambda m: type(m).__name__
+)
 def test_what_cannot_be_captured_is_said_in_one_line(module: nn.Module) -> None:
     with pytest.raises(BadInput) as error:
         capture(module, rand(4, 4))
@@ -270,7 +281,11 @@ def test_named_tuples_and_ordered_dicts_become_plain() -> None:
 def test_a_net_is_copied() -> None:
     net = capture(nn.Linear(3, 2), rand(2, 3))
     twin = capture(net, rand(2, 3))
-    assert twin is not net and twin.spec == net.spec and twin.slot("weight").value.data_ptr() != net.slot("weight").value.data_ptr()
+    assert (
+        twin is not net
+        and twin.spec == net.spec
+        and twin.slot("weight").value.data_ptr() != net.slot("weight").value.data_ptr()
+    )
 
 
 def test_slices_to_the_end_say_so() -> None:

@@ -26,13 +26,19 @@ def trained(module: nn.Module, *shape: int) -> Net:
 
 FOLDABLE = {
     "conv": (nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5)), (2, 6, 6)),
-    "conv without bias": (nn.Sequential(nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5, eps=0.1), nn.ReLU()), (2, 6, 6)),
+    "conv without bias": (
+        nn.Sequential(nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5, eps=0.1), nn.ReLU()),
+        (2, 6, 6),
+    ),
     "depthwise": (nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), nn.BatchNorm2d(8)), (4, 6, 6)),
     "conv1d": (nn.Sequential(nn.Conv1d(2, 5, 3, padding="same"), nn.BatchNorm1d(5)), (2, 6)),
     "conv3d": (nn.Sequential(nn.Conv3d(1, 3, 2), nn.BatchNorm3d(3)), (1, 4, 4, 4)),
     "linear": (nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)), (6,)),
     "bare norm": (nn.Sequential(nn.Linear(6, 4, bias=False), nn.BatchNorm1d(4, affine=False)), (6,)),
-    "two": (nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), (1, 8, 8)),
+    "two": (
+        nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
+        (1, 8, 8),
+    ),
 }
 
 
@@ -127,7 +133,9 @@ def test_what_cannot_be_folded_is_left_alone_and_said(name: str) -> None:
     assert len(left) == len(norms) and all(layer and why for layer, why in left)
     assert folded.spec == net.spec
     x = torch.randn(7, *shape)
-    for a, b in zip(torch.utils._pytree.tree_leaves(folded.eval()(x)), torch.utils._pytree.tree_leaves(net(x)), strict=True):
+    for a, b in zip(
+        torch.utils._pytree.tree_leaves(folded.eval()(x)), torch.utils._pytree.tree_leaves(net(x)), strict=True
+    ):
         assert torch.equal(a, b)
 
 

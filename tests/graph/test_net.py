@@ -32,7 +32,11 @@ def test_what_is_saved_computes_the_same(tmp_path: Path) -> None:
     net.save(tmp_path / "a" / "b")
     again = Net.load(tmp_path / "a" / "b").eval()
     x = inputs_for(net)
-    assert torch.equal(again(*x), net(*x)) and again.spec == net.spec and again.forms() == {"masked", "quantized", "shared"}
+    assert (
+        torch.equal(again(*x), net(*x))
+        and again.spec == net.spec
+        and again.forms() == {"masked", "quantized", "shared"}
+    )
     assert {k: v.dtype for k, v in again.state_dict().items()} == {k: v.dtype for k, v in net.state_dict().items()}
     assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["net.json", "weights.safetensors"]
 

@@ -27,7 +27,16 @@ def test_names_order_and_defaults_are_atens(name: str) -> None:
 def test_codes_are_places_in_the_table() -> None:
     """Packed files name an operator by its place: these may never move."""
     assert [op.code for op in OPS.values()] == list(range(len(OPS)))
-    known = {"conv2d": 0, "relu": 1, "linear": 2, "max_pool2d": 3, "add.Tensor": 6, "cat": 14, "layer_norm": 20, "getitem": 113}
+    known = {
+        "conv2d": 0,
+        "relu": 1,
+        "linear": 2,
+        "max_pool2d": 3,
+        "add.Tensor": 6,
+        "cat": 14,
+        "layer_norm": 20,
+        "getitem": 113,
+    }
     assert {name: OPS[name].code for name in known} == known
 
 

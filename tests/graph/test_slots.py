@@ -43,7 +43,9 @@ def test_it_comes_back(name: str) -> None:
     for other in (again, twin):
         assert torch.equal(other(), slot()) and other().dtype == slot().dtype
         assert other.bits == slot.bits and other.form == slot.form and other.meta() == slot.meta()
-        assert all(a.dtype == b.dtype for a, b in zip(other.state_dict().values(), slot.state_dict().values(), strict=True))
+        assert all(
+            a.dtype == b.dtype for a, b in zip(other.state_dict().values(), slot.state_dict().values(), strict=True)
+        )
     for mine, its in zip(slot.state_dict().values(), twin.state_dict().values(), strict=True):
         assert mine.data_ptr() != its.data_ptr()
 

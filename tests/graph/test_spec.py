@@ -14,7 +14,9 @@ from paredown.graph.capture import capture
 from paredown.graph.spec import SCHEMA, Node, Slot, Spec, Value, mapped, references
 
 RELU = Node("y", "relu", {"self": Value("x")})
-GOOD = Spec((("x", (3, 4)),), (RELU, Node("z", "cat", {"tensors": [Value("x"), Value("y")], "dim": -1})), {"out": Value("z")})
+GOOD = Spec(
+    (("x", (3, 4)),), (RELU, Node("z", "cat", {"tensors": [Value("x"), Value("y")], "dim": -1})), {"out": Value("z")}
+)
 
 
 @pytest.mark.parametrize("name", ["many_outputs", "attention", "shuffle", "transposed", "norms"])
@@ -27,7 +29,9 @@ def test_networks_survive_json(name: str) -> None:
     assert again.nodes == spec.nodes and again.inputs == spec.inputs
     assert list(references(again.output)) == list(references(spec.output))
     for a, b in zip(again.nodes, spec.nodes, strict=True):
-        assert [type(r) for r in references(list(a.args.values()))] == [type(r) for r in references(list(b.args.values()))]
+        assert [type(r) for r in references(list(a.args.values()))] == [
+            type(r) for r in references(list(b.args.values()))
+        ]
 
 
 leaves = st.one_of(
@@ -91,11 +95,20 @@ def test_what_it_tells() -> None:
     with pytest.raises(KeyError):
         GOOD.node("x")
     conv = Node("c", "conv2d", {"input": Value("x"), "weight": Slot("w"), "stride": [2, 2]})
-    assert conv.get("stride") == [2, 2] and conv.get("groups") == 1 and conv.slot("weight") == "w" and conv.slot("bias") is None
+    assert (
+        conv.get("stride") == [2, 2]
+        and conv.get("groups") == 1
+        and conv.slot("weight") == "w"
+        and conv.slot("bias") is None
+    )
     assert conv.values() == ["x"] and conv.slots() == ["w"]
     with pytest.raises(KeyError):
         conv.get("padding_mode")
     moved = conv.with_args(groups=4)
     assert moved.get("groups") == 4 and conv.get("groups") == 1
-    twice = Spec((("x", (3, 4)),), (conv, Node("d", "linear", {"input": Value("c"), "weight": Slot("v"), "bias": Slot("w")})), Value("d"))
+    twice = Spec(
+        (("x", (3, 4)),),
+        (conv, Node("d", "linear", {"input": Value("c"), "weight": Slot("v"), "bias": Slot("w")})),
+        Value("d"),
+    )
     assert {k: [n.name for n in v] for k, v in twice.slot_users().items()} == {"w": ["c", "d"], "v": ["d"]}

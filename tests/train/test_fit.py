@@ -81,10 +81,22 @@ def through(tmp_path: Path, plan: Plan, deaths: list[int], **settings: Any) -> t
         with pytest.raises(Stopped):
             fit(network(seed=death + 1), data(), CrossEntropy(), HABITS, plan, 3, extras)
     net = network(seed=99) if (tmp_path / "fit.pt").exists() else network()
-    return net, fit(net, data(), CrossEntropy(), HABITS, plan, 3, Extras(checkpoint=tmp_path / "fit.pt", checkpoint_epochs=2, **settings))
+    return net, fit(
+        net,
+        data(),
+        CrossEntropy(),
+        HABITS,
+        plan,
+        3,
+        Extras(checkpoint=tmp_path / "fit.pt", checkpoint_epochs=2, **settings),
+    )
 
 
-@pytest.mark.parametrize("plan", [PLAN, replace(PLAN, ema=0.0, schedule="onecycle"), replace(PLAN, epochs=7.6)], ids=["ema", "no ema", "part"])
+@pytest.mark.parametrize(
+    "plan",
+    [PLAN, replace(PLAN, ema=0.0, schedule="onecycle"), replace(PLAN, epochs=7.6)],
+    ids=["ema", "no ema", "part"],
+)
 def test_an_interrupted_training_ends_the_same_to_the_bit(plan: Plan, tmp_path: Path) -> None:
     whole = network()
     wanted = fit(whole, data(), CrossEntropy(), HABITS, plan, 3)
@@ -92,7 +104,15 @@ def test_an_interrupted_training_ends_the_same_to_the_bit(plan: Plan, tmp_path: 
     assert calls >= 1
     first = network()  # dies before the first checkpoint's end; its weights are given up
     with pytest.raises(Stopped):
-        fit(first, data(), CrossEntropy(), HABITS, plan, 3, Extras(watch=Kill(0), checkpoint=tmp_path / "fit.pt", checkpoint_epochs=2))
+        fit(
+            first,
+            data(),
+            CrossEntropy(),
+            HABITS,
+            plan,
+            3,
+            Extras(watch=Kill(0), checkpoint=tmp_path / "fit.pt", checkpoint_epochs=2),
+        )
     assert (tmp_path / "fit.pt").exists()
     again, found = through(tmp_path, plan, [0, calls - 1])
     assert equal(again, whole) and found == wanted
@@ -109,7 +129,15 @@ def test_early_stopping_survives_an_interruption(patience: int, tmp_path: Path) 
     whole = network()
     wanted = fit(whole, data(), CrossEntropy(), HABITS, plan, 3, Extras(val=val))
     with pytest.raises(Stopped):
-        fit(network(), data(), CrossEntropy(), HABITS, plan, 3, Extras(val=val, watch=Kill(0), checkpoint=tmp_path / "fit.pt", checkpoint_epochs=2))
+        fit(
+            network(),
+            data(),
+            CrossEntropy(),
+            HABITS,
+            plan,
+            3,
+            Extras(val=val, watch=Kill(0), checkpoint=tmp_path / "fit.pt", checkpoint_epochs=2),
+        )
     again, found = through(tmp_path, plan, [], val=val)
     assert equal(again, whole) and found == wanted
 
@@ -133,7 +161,9 @@ def test_it_learns_and_leaves_the_network_in_eval_mode() -> None:
 def small_net(seed: int = 0) -> Net:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return capture(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4)), torch.rand(2, 1, 8, 8))
+        return capture(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4)), torch.rand(2, 1, 8, 8)
+        )
 
 
 def test_patience_keeps_the_best_epoch_and_stops() -> None:
@@ -184,7 +214,13 @@ def test_validation_sees_the_averaged_weights() -> None:
         return float(len(states))
 
     net = small_net()
-    fit(net, data(64), CrossEntropy(), plan=Plan(epochs=3, batch=16, ema=0.9, patience=9, lr=1e-2), extras=Extras(val=val))
+    fit(
+        net,
+        data(64),
+        CrossEntropy(),
+        plan=Plan(epochs=3, batch=16, ema=0.9, patience=9, lr=1e-2),
+        extras=Extras(val=val),
+    )
     other = small_net()
     fit(other, data(64), CrossEntropy(), plan=Plan(epochs=3, batch=16, ema=0.9, lr=1e-2))
     assert all(torch.equal(v, states[-1][k]) for k, v in net.state_dict().items()) and equal(net, other)
@@ -210,7 +246,12 @@ def test_weight_decay_spares_vectors() -> None:
 
     net = small_net()
     before = {k: v.clone() for k, v in net.named_parameters()}
-    fit(net, data(64), Nothing(), plan=Plan(epochs=1, batch=64, lr=0.1, schedule="constant", warmup=0.0, weight_decay=0.5))
+    fit(
+        net,
+        data(64),
+        Nothing(),
+        plan=Plan(epochs=1, batch=64, lr=0.1, schedule="constant", warmup=0.0, weight_decay=0.5),
+    )
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter.detach(), before[name] * (0.95 if parameter.dim() > 1 else 1.0))
 
@@ -299,6 +340,14 @@ def test_a_part_of_an_epoch_and_a_batch_larger_than_the_data() -> None:
 
 
 def test_a_plan_outside_its_ranges_is_refused() -> None:
-    for wrong in ({"epochs": 0}, {"lr": 2.0}, {"batch": 0}, {"schedule": "step"}, {"ema": 1.0}, {"precision": "float16"}, {"lr": "big"}):
+    for wrong in (
+        {"epochs": 0},
+        {"lr": 2.0},
+        {"batch": 0},
+        {"schedule": "step"},
+        {"ema": 1.0},
+        {"precision": "float16"},
+        {"lr": "big"},
+    ):
         with pytest.raises(BadInput, match=next(iter(wrong))):
             Plan(**wrong)

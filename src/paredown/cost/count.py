@@ -64,7 +64,7 @@ def stored_bits(slot: nn.Module) -> int:
     """Return a slot's stored width in bits, uncoded: codes at their width, steps and centroids at 32, a mask at 1."""
     size = math.prod(slot_shape(slot))
     if slot_form(slot) == "quantized":
-        return size * int(slot.bits) + 32 * int(slot.step.numel())  # type: ignore[arg-type, operator, union-attr]
+        return size * int(slot.bits) + 32 * int(slot.step.numel())  # type: ignore[arg-type, operator]
     if isinstance(slot, Codebook):
         return size * slot.bits + 32 * slot.centroids.numel()
     nonzero = int((slot() != 0).sum())

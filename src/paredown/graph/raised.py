@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from paredown.core.errors import BadInput
+from paredown.core.errors import BadInput, Damaged
 from paredown.graph.frozen import Plain, Rounded, Shared, Stored
 from paredown.graph.ops import OPS
 from paredown.graph.slots import Codebook, Fixed, Free, Grid
@@ -163,7 +163,7 @@ class Raised:
         self.slots: dict[str, nn.Module] = {}
         self.hint = ""
         self._meta: dict[Any, Any] = {}
-        self._made: dict[tuple[str, str], Slot] = {}
+        self._made: dict[tuple[str, str, bool, str], Slot] = {}
         self._names: set[str] = set()
 
     def input(self, name: str, shape: tuple[int, ...]) -> str:
@@ -196,12 +196,12 @@ class Raised:
         """Return the shape of a value, slot or constant; a value's has BATCH where the batch stands."""
         return leaf.shape if isinstance(leaf, Const) else tuple(self._meta[leaf].shape)
 
-    def leaf(self, found: Any, trained: bool | None = None) -> Any:
-        """Return a value as it is and a constant as a slot: Free if it is one of the file's weights, else Fixed."""
+    def leaf(self, found: Any, beside: str = "", trained: bool | None = None) -> Any:
+        """Return a value as it is and a constant as a slot; see `slot`."""
         if found is None or isinstance(found, Value):
             return found
         if isinstance(found, Const):
-            return self.slot(found, trained)
+            return self.slot(found, beside, trained)
         raise BadInput("it reads a value between QuantizeLinear and DequantizeLinear; only DequantizeLinear may")
 
     def operand(self, found: Any) -> Any:
@@ -210,15 +210,20 @@ class Raised:
             return float(found.array.reshape(())) if found.array.dtype.kind == "f" else int(found.array.reshape(()))
         return self.leaf(found)
 
-    def slot(self, const: Const, trained: bool | None = None) -> Slot:
-        """Return the slot that stores a constant; the same constant has one slot however often it is read."""
-        key = (const.name, const.change)
+    def slot(self, const: Const, beside: str = "", trained: bool | None = None) -> Slot:
+        """Return the slot that stores a constant: Free if it is one of the file's weights, else Fixed.
+
+        A tensor has one slot however often it is read. But exporters store equal vectors once, and the biases of two
+        fresh layers are equal by chance: a vector has one slot for each weight or node that it stands `beside`.
+        """
+        trains = const.trained if trained is None else trained
+        key = (const.name, const.change, trains, beside if len(const.shape) < 2 else "")
         if key not in self._made:
             name = re.sub(r"[^\w.]+", "_", const.name).strip("._") or "weight"
             if "." not in name and hasattr(nn.ModuleDict(), name):
                 name += ".value"
             name = self._fresh(name)
-            self.slots[name] = _module(const, const.trained if trained is None else trained)
+            self.slots[name] = _module(const, trains)
             self._made[key] = Slot(name)
             self._meta[Slot(name)] = torch.empty(const.shape, device="meta", dtype=_torch_type(const.array))
         return self._made[key]
@@ -282,5 +287,8 @@ def _torch_type(array: np.ndarray) -> torch.dtype:
 
 
 def known(tensor: onnx.TensorProto, name: str, trained: bool) -> Const:
-    """Return a tensor of the file as a constant."""
-    return Const(Plain(numpy_helper.to_array(tensor)), name, trained)
+    """Return a tensor of the file as a constant. Raises Damaged for one whose type, shape and bytes do not fit."""
+    try:
+        return Const(Plain(numpy_helper.to_array(tensor)), name, trained)
+    except (LookupError, TypeError, ValueError) as error:
+        raise Damaged(f"its tensor {name!r} does not fit its own type and shape") from error

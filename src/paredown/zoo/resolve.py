@@ -3,7 +3,6 @@
 import difflib
 import importlib.util
 import inspect
-import pickle
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
@@ -62,7 +61,7 @@ def _tried(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
             module.eval()(torch.rand(2, *shape))
     # The user's forward may raise anything; all of it is the user's to read, in one line.
     except Exception as error:  # noqa: BLE001
-        raise BadInput(f"model {name} does not run on samples of shape {shape}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise BadInput(f"model {name} does not run on samples of shape {shape}: {_line(error)}") from error
 
 
 def module_of(name: str, shape: tuple[int, ...], classes: int, settings: Mapping[str, Any]) -> nn.Module:
@@ -99,8 +98,8 @@ def _called(name: str, function: Maker, shape: tuple[int, ...], classes: int, se
     except BadInput:
         raise
     # The user's function may raise anything; all of it is the user's to read, in one line.
-    except Exception as error:  # noqa: BLE001
-        raise BadInput(f"model {name} raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"model {name} raised {_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise BadInput(f"model {name} returned a {type(module).__name__}; it must return a torch.nn.Module")
     return module
@@ -116,8 +115,8 @@ def _function(path: Path, name: str) -> Maker:
     try:
         spec.loader.exec_module(module)
     # The user's file may raise anything; all of it is the user's to read, in one line.
-    except Exception as error:  # noqa: BLE001
-        raise BadInput(f"model file {path} raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"model file {path} raised {_line(error)}") from error
     function = getattr(module, name, None)
     if not callable(function):
         names = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == spec.name]
@@ -141,14 +140,21 @@ def _from_library(name: str, classes: int) -> nn.Module:
         raise BadInput(f"model {name} cannot be made: {str(error).splitlines()[0]}") from error
 
 
+def _line(error: BaseException) -> str:
+    """Return the class and the first line of an error."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
 def load_weights_(module: nn.Module, path: Path) -> None:
     """Load a state dict into a module, in place: safetensors, or torch's format with weights_only=True. Raises BadInput."""
     try:
         state = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
         raise BadInput(f"weights {path} cannot be read: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise BadInput(f"weights {path} are neither safetensors nor a plain state dict; nothing is unpickled: {str(error).splitlines()[0][:120]}") from error
+    # Bytes that are no state dict make torch's reader raise a dozen unrelated classes (struct.error, IndexError, …).
+    except Exception as error:  # noqa: BLE001
+        what = f"weights {path} are neither safetensors nor a plain state dict; nothing is unpickled"
+        raise BadInput(f"{what}: {_line(error)[:120]}") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise BadInput(f"weights {path} are not a state dict of tensors; save them with torch.save(model.state_dict(), path)")
     try:

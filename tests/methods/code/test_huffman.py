@@ -72,7 +72,11 @@ def test_no_prefix_code_is_shorter(counts: list[int]) -> None:
 arrays = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=60)
 
 
-@given(st.one_of(arrays, st.lists(st.integers(-3, 3), max_size=200), st.lists(st.sampled_from([0, 0, 0, 0, 7]), max_size=200)))
+@given(
+    st.one_of(
+        arrays, st.lists(st.integers(-3, 3), max_size=200), st.lists(st.sampled_from([0, 0, 0, 0, 7]), max_size=200)
+    )
+)
 @settings(max_examples=150, deadline=None)
 def test_every_array_of_integers_comes_back(values: list[int]) -> None:
     array = np.array(values, dtype=np.int64)

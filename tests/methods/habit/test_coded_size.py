@@ -60,7 +60,9 @@ def one_by_one(symbols: list[int]) -> float:
 @given(st.lists(st.lists(st.integers(-5, 5), max_size=60), min_size=1, max_size=4))
 @settings(max_examples=100, deadline=None)
 def test_adaptive_bits_are_those_of_a_sequential_code(tensors: list[list[int]]) -> None:
-    counts = torch.stack([torch.bincount(torch.tensor(t, dtype=torch.int64) + 7, minlength=15).float() for t in tensors])
+    counts = torch.stack(
+        [torch.bincount(torch.tensor(t, dtype=torch.int64) + 7, minlength=15).float() for t in tensors]
+    )
     found = adaptive_bits(counts).tolist()
     assert found == pytest.approx([one_by_one(t) for t in tensors], rel=1e-6, abs=1e-6)
 
@@ -99,7 +101,9 @@ def test_its_gradient_is_the_difference_quotient() -> None:
     habit.penalty(net, dict(state)).backward()
     draw = np.random.default_rng(0)
     levels = slot.levels().detach().flatten()
-    free = [i for i in draw.permutation(levels.numel()) if 0.05 < float(levels[i] % 1) < 0.95 and abs(levels[i]) < slot.high][:10]
+    free = [
+        i for i in draw.permutation(levels.numel()) if 0.05 < float(levels[i] % 1) < 0.95 and abs(levels[i]) < slot.high
+    ][:10]
     assert len(free) == 10
     for at in free:
         found = []
@@ -151,7 +155,9 @@ def test_training_lands_within_fifteen_per_cent_of_the_bytes() -> None:
         part = LearnedStepQuantization(bits=4, habits=(CodedSize(aim),), plan=Plan(epochs=20, lr=5e-3))
         held = part.apply(mlp(seed), Work({"fit": trainer}))
         codes = [held.slot(n).codes.numpy() for n in held.slot_names() if isinstance(held.slot(n), Grid)]
-        counts = torch.stack([torch.bincount(torch.from_numpy(c).flatten().long() + 40, minlength=81).float() for c in codes])
+        counts = torch.stack(
+            [torch.bincount(torch.from_numpy(c).flatten().long() + 40, minlength=81).float() for c in codes]
+        )
         size = float(adaptive_bits(counts).sum()) / 8
         assert size == pytest.approx(aim, rel=0.15), seed
         assert sum(len(Adaptive().encode(c)) for c in codes) < 1.3 * aim + 20

@@ -54,7 +54,9 @@ def test_share_mixes_hard_and_soft() -> None:
     student, target, teacher = TestSoften().batch()
     hard, soft = CrossEntropy(0.1).of(student, target), distillation(student, teacher, 4.0)
     for share in (0.0, 0.3, 1.0):
-        torch.testing.assert_close(Soften(4.0, share, 0.1).of(student, target, teacher), (1 - share) * hard + share * soft)
+        torch.testing.assert_close(
+            Soften(4.0, share, 0.1).of(student, target, teacher), (1 - share) * hard + share * soft
+        )
     torch.testing.assert_close(Soften(4.0, 1.0, 0.1).of(student, target, None), hard)
 
 
@@ -77,7 +79,9 @@ def test_a_student_learns_from_a_teacher_without_labels() -> None:
         assert students[0] >= students[1] + 4 and students[0] > 92, (seed, students)
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0.5}, {"temperature": 21}, {"share": 1.1}, {"share": -0.1}, {"smoothing": 0.6}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": 0.5}, {"temperature": 21}, {"share": 1.1}, {"share": -0.1}, {"smoothing": 0.6}]
+)
 def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         Soften(**wrong)

@@ -203,5 +203,8 @@ def test_a_learned_step_approaches_the_best_one() -> None:
         optimiser.zero_grad()
         (slot() - wanted).square().sum().backward()
         optimiser.step()
-    errors = {s: float((quadratic(4, torch.tensor(s)).held()() - wanted).square().mean()) for s in (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)}
+    errors = {
+        s: float((quadratic(4, torch.tensor(s)).held()() - wanted).square().mean())
+        for s in (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+    }
     assert float((slot.held()() - wanted).square().mean()) < 1.15 * min(errors.values())

@@ -36,7 +36,9 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 @given(st.integers(2, 8), st.booleans(), st.floats(1e-6, 1e6), st.integers(0, 99))
 @settings(max_examples=100, deadline=None)
-def test_no_value_moves_by_more_than_half_a_step_and_zero_stays(bits: int, per_channel: bool, size: float, seed: int) -> None:
+def test_no_value_moves_by_more_than_half_a_step_and_zero_stays(
+    bits: int, per_channel: bool, size: float, seed: int
+) -> None:
     weight = draw(5, 3, 2, 2, seed=seed) * size
     weight[:, 0] = 0
     codes, step = grid(weight, bits, per_channel)
@@ -62,7 +64,9 @@ def test_channels_of_very_different_ranges() -> None:
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_per_channel_is_never_worse(bits: int) -> None:
     weight = draw(8, 20) * torch.logspace(-2, 2, 8)[:, None]
-    squared = [((codes * step - weight) ** 2).sum() for codes, step in (grid(weight, bits, True), grid(weight, bits, False))]
+    squared = [
+        ((codes * step - weight) ** 2).sum() for codes, step in (grid(weight, bits, True), grid(weight, bits, False))
+    ]
     assert squared[0] <= squared[1]
 
 
@@ -82,7 +86,9 @@ def test_widths_and_slots() -> None:
     net = Uniform(bits=5, bias_bits=7).apply(small_mlp(), Work())
     slots = {name: net.slot(name) for name in net.slot_names()}
     assert all(isinstance(s, Grid) for s in slots.values())
-    assert {s.bits for n, s in slots.items() if n.endswith("weight")} == {5} and {s.bits for n, s in slots.items() if n.endswith("bias")} == {7}
+    assert {s.bits for n, s in slots.items() if n.endswith("weight")} == {5} and {
+        s.bits for n, s in slots.items() if n.endswith("bias")
+    } == {7}
     assert all(s.step.numel() == (s.codes.shape[0] if n.endswith("weight") else 1) for n, s in slots.items())
     assert not [n for n, s in net.named_parameters()]
     assert {k.split("a")[0] for k in count(net).macs_by_bits} == {"w5"}
@@ -125,7 +131,18 @@ def test_activations_need_the_calib_split() -> None:
     assert "calib" in Uniform.card.needs
 
 
-@pytest.mark.parametrize("wrong", [{"bits": 1}, {"bits": 9}, {"bits": 4.0}, {"bits": True}, {"granularity": "row"}, {"bias_bits": 3}, {"activation_bits": 5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bits": 1},
+        {"bits": 9},
+        {"bits": 4.0},
+        {"bits": True},
+        {"granularity": "row"},
+        {"bias_bits": 3},
+        {"activation_bits": 5},
+    ],
+)
 def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         Uniform(**wrong)

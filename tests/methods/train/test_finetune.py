@@ -47,7 +47,7 @@ def test_it_hands_the_loop_what_it_was_given() -> None:
     seen: list[Any] = []
     part = Finetune(Soften(3.0), (Centroids(),), Plan(epochs=7))
     out = part.apply(small_mlp(), Work({"fit": lambda *args, **settings: seen.append((args, settings))}))
-    (args, settings), = seen
+    ((args, settings),) = seen
     assert args == (out,) and settings == {"loss": Soften(3.0), "habits": (Centroids(),), "plan": Plan(epochs=7)}
 
 
@@ -72,7 +72,9 @@ def test_masks_and_codes_stay_while_values_move() -> None:
     net.set_slot(second, Codebook(codes, torch.tensor([-0.3, 0.0, 0.1, 0.4])))
     before = copy.deepcopy(net.state_dict())
     trained = Finetune(habits=(Centroids(),), plan=Plan(epochs=5, batch=16)).apply(net, Work(services()))
-    assert torch.equal(trained.slot(first)() != 0, weight > 0) and not torch.equal(trained.slot(first)(), net.slot(first)())
+    assert torch.equal(trained.slot(first)() != 0, weight > 0) and not torch.equal(
+        trained.slot(first)(), net.slot(first)()
+    )
     assert torch.equal(trained.slot(second).codes, codes.to(torch.uint8))
     centroids = trained.slot(second).centroids.tolist()
     assert centroids[1] == 0 and centroids[0] != pytest.approx(-0.3, abs=1e-6)
