@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from contracts.nets import inputs_for, small_conv, small_mlp
 from torch import Tensor, nn
 
+from contracts.nets import inputs_for, small_conv, small_mlp
 from paredown.core.work import Work
 from paredown.cost.count import FREE, count, layers, macs, peak_bytes, stored_bits
 from paredown.graph.capture import capture
@@ -238,43 +238,41 @@ def simulated(net: Net) -> int:
     return most
 
 
+OPERATORS: dict[str, Any] = {
+    "relu": lambda s, v, other: ("relu", s, {"self": v}),
+    "add": lambda s, v, other: ("add.Tensor", s, {"self": v, "other": other}),
+    "cat": lambda s, v, other: ("cat", (s[0] + s[0], *s[1:]), {"tensors": [v, other], "dim": 1}),
+    "view": lambda s, v, other: ("view", (math.prod(s),), {"self": v, "size": [1, math.prod(s)]}),
+    "flatten": lambda s, v, other: ("flatten.using_ints", (math.prod(s),), {"self": v, "start_dim": 1}),
+    "unsqueeze": lambda s, v, other: ("unsqueeze", (1, *s), {"self": v, "dim": 1}),
+    "sum": lambda s, v, other: ("sum.dim_IntList", s[1:], {"self": v, "dim": [1]}),
+}
+"""Name to (shape of a sample, the value, another of that shape) -> (operator, shape of its output, arguments)."""
+
+
 def random_net(seed: int) -> Net:
     """Return a random graph of operators that copy and operators that do not."""
     draw = random.Random(seed)
     nodes: list[Node] = []
     shapes: dict[str, tuple[int, ...]] = {"x": (2, 4, 3)}
-
-    def add(op: str, shape: tuple[int, ...], **args: Any) -> str:
-        nodes.append(Node(f"n{len(nodes)}", op, args))
-        shapes[nodes[-1].name] = shape
-        return nodes[-1].name
-
     for _ in range(draw.randint(2, 10)):
-        source = draw.choice([name for name in shapes if "!" not in name])
+        source = draw.choice(list(shapes))
         shape, value = shapes[source], Value(source)
-        kind = draw.choice(["relu", "add", "cat", "view", "flatten", "chunk", "sum", "unsqueeze"])
-        if kind == "relu":
-            add("relu", shape, self=value)
-        elif kind == "add":
-            other = draw.choice([n for n, s in shapes.items() if s == shape])
-            add("add.Tensor", shape, self=value, other=Value(other))
-        elif kind == "cat":
-            add("cat", (2 * shape[0], *shape[1:]), tensors=[value, value], dim=1)
-        elif kind == "view":
-            add("view", (math.prod(shape),), self=value, size=[1, math.prod(shape)])
-        elif kind == "flatten":
-            add("flatten.using_ints", (math.prod(shape),), self=value, start_dim=1)
-        elif kind == "unsqueeze":
-            add("unsqueeze", (1, *shape), self=value, dim=1)
-        elif kind == "sum" and len(shape) > 1:
-            add("sum.dim_IntList", shape[1:], self=value, dim=[1])
-        elif kind == "chunk" and shape[0] % 2 == 0:
-            pair = add("chunk", (), self=value, chunks=2, dim=1)
-            del shapes[pair]
+        kind = draw.choice([*OPERATORS, "chunk"] if len(shape) > 1 else ["relu", "add", "cat", "unsqueeze"])
+        if kind == "chunk" and shape[0] % 2 == 0:
+            pair = Node(f"n{len(nodes)}", "chunk", {"self": value, "chunks": 2, "dim": 1})
+            nodes.append(pair)
             for index in draw.choice([(0,), (1,), (0, 1)]):
-                add("getitem", (shape[0] // 2, *shape[1:]), self=Value(pair), index=index)
-    last = [n.name for n in nodes if n.name in shapes] or ["x"]
-    output = Value(last[-1]) if seed % 2 else [Value(last[-1]), Value(draw.choice(last))]
+                nodes.append(Node(f"n{len(nodes)}", "getitem", {"self": Value(pair.name), "index": index}))
+                shapes[nodes[-1].name] = (shape[0] // 2, *shape[1:])
+        elif kind != "chunk":
+            other = draw.choice([name for name, its in shapes.items() if its == shape])
+            op, made, args = OPERATORS[kind](shape, value, Value(other))
+            nodes.append(Node(f"n{len(nodes)}", op, args))
+            shapes[nodes[-1].name] = made
+    made_by_nodes = [name for name in shapes if name != "x"] or ["x"]
+    last = Value(made_by_nodes[-1])
+    output = last if seed % 2 else [last, Value(draw.choice(made_by_nodes))]
     needed, live = {str(v) for v in torch.utils._pytree.tree_leaves(output)}, []
     for node in reversed(nodes):
         if node.name in needed:

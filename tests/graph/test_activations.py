@@ -4,11 +4,16 @@ import math
 
 import pytest
 import torch
-from contracts.nets import inputs_for, small_conv, small_mlp
 from torch import Tensor, nn
 
+from contracts.nets import inputs_for, small_conv, small_mlp
 from paredown.graph.activations import (
-    CONSTANT, LEARNABLE, fix_activations, hold_activations, learn_activations, observe,
+    CONSTANT,
+    LEARNABLE,
+    fix_activations,
+    hold_activations,
+    learn_activations,
+    observe,
 )  # fmt: skip
 from paredown.graph.capture import capture
 from paredown.graph.net import Net

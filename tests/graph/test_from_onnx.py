@@ -233,6 +233,22 @@ def test_weights_train_and_statistics_do_not():
     assert all(p.grad is not None for p in net.parameters())
 
 
+def test_a_vector_that_exporters_merged_is_stored_for_each_layer_and_a_matrix_once():
+    """A fresh norm's shift equals its mean, and fresh layers' biases are equal by chance; tied weights are meant."""
+    weights = {"one": np.ones(4, np.float32), "zero": np.zeros(4, np.float32), "w": floats(4, 4, 1, 1)}
+    norm = "one,zero,zero,one"
+    nodes = [
+        ("BatchNormalization", f"x,{norm}", "a", {}), ("Conv", "a,w,zero", "b", {}),
+        ("BatchNormalization", f"b,{norm}", "c", {}), ("Conv", "c,w,zero", "d", {}), ("Conv", "d,v,zero", "y", {}),
+    ]  # fmt: skip
+    model = written(nodes, PICTURE, {**weights, "v": floats(4, 4, 1, 1)})
+    net = from_onnx(model)
+    agree(net, model, PICTURE)
+    forms = [type(net.slot(name)) for name in net.slot_names()]
+    assert forms.count(Free) == 4 + 2 + 2 and forms.count(Fixed) == 4  # two norms, two weights, a bias for each weight
+    net.train()(torch.rand(2, *PICTURE)).sum().backward()
+
+
 @pytest.mark.parametrize("dtype", [TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4])
 @pytest.mark.parametrize("steps", [1, 6])
 def test_integers_with_one_step_or_one_for_each_channel_come_back_as_a_grid(dtype, steps):
@@ -395,6 +411,7 @@ BAD = {
         [("Slice", "x,from,to,axis,step", "y", {})],
         {"from": ints(-1), "to": ints(-100), "axis": ints(2), "step": ints(-1)}, "backwards",
     ),
+    "a value that is too large": ([("Pad", "x,p", "y", {})], {"p": ints(0, 0, 0, 10**8, 0, 0, 0, 0)}, "entries"),
     "an output that is constant": ([("Identity", "c", "y", {})], {"c": floats(3)}, "does not depend"),
     "an error function alone": ([("Erf", "x", "y", {})], {}, "GELU"),
 }  # fmt: skip
@@ -423,6 +440,13 @@ def test_files_that_are_no_onnx(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(Damaged, match=r"net\.onnx"):
         from_onnx(path)
+
+
+def test_a_tensor_that_does_not_fit_its_own_type():
+    model = written(*HAND["folded weight"])
+    model.graph.initializer[0].dims[0] = 5
+    with pytest.raises(BadInput, match="'w'"):
+        from_onnx(model)
 
 
 def test_weights_outside_the_folder_are_refused_and_beside_it_loaded(tmp_path):

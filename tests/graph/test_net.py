@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from contracts.nets import inputs_for, small_conv, small_mlp
 from torch import Tensor, nn
 
+from contracts.nets import inputs_for, small_conv, small_mlp
 from paredown.core.errors import BadInput, Damaged
 from paredown.graph.capture import capture
 from paredown.graph.net import Net
@@ -71,8 +71,20 @@ def described(net: Net, folder: Path) -> dict:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "null", "[]", "3", '"spec"', "{}", '{"spec": 1, "slots": {}}', "[" * 100_000, '{"spec": {}, "slots": {}}', "\xff", "{'a': 1}"],
-)  # fmt: skip
+    [
+        "",
+        "null",
+        "[]",
+        "3",
+        '"spec"',
+        "{}",
+        '{"spec": 1, "slots": {}}',
+        "[" * 100_000,
+        '{"spec": {}, "slots": {}}',
+        "\xff",
+        "{'a': 1}",
+    ],
+)
 def test_a_description_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     small_mlp().save(tmp_path)
     (tmp_path / "net.json").write_text(text, encoding="latin1")

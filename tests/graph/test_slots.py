@@ -94,14 +94,31 @@ def test_a_table_that_is_too_large_is_refused() -> None:
 @pytest.mark.parametrize(
     "meta",
     [
-        None, 3, [], {}, {"slot": "pickle"}, {"slot": ["free"]}, {"slot": "free"}, {"slot": "free", "shape": "ab"}, {"slot": "free", "shape": 3},
-        {"slot": "free", "shape": [-1]}, {"slot": "free", "shape": [2**40]}, {"slot": "free", "shape": [2**70]}, {"slot": "free", "shape": [2.5]},
-        {"slot": "fixed", "shape": [1], "dtype": "torch.load"}, {"slot": "fixed", "shape": [1], "dtype": "os"}, {"slot": "fixed", "shape": [1]},
-        {"slot": "grid", "shape": [1], "step": [], "bits": "8"}, {"slot": "grid", "shape": [1], "step": [2**40], "bits": 8},
-        {"slot": "grid", "shape": [1], "step": [], "bits": 99}, {"slot": "grid", "shape": [1], "step": [], "bits": 0},
-        {"slot": "codebook", "shape": [1], "size": 10**9}, {"slot": "codebook", "shape": [1], "size": -1}, {"slot": "codebook", "shape": [1], "size": 0},
+        None,
+        3,
+        [],
+        {},
+        {"slot": "pickle"},
+        {"slot": ["free"]},
+        {"slot": "free"},
+        {"slot": "free", "shape": "ab"},
+        {"slot": "free", "shape": 3},
+        {"slot": "free", "shape": [-1]},
+        {"slot": "free", "shape": [2**40]},
+        {"slot": "free", "shape": [2**70]},
+        {"slot": "free", "shape": [2.5]},
+        {"slot": "fixed", "shape": [1], "dtype": "torch.load"},
+        {"slot": "fixed", "shape": [1], "dtype": "os"},
+        {"slot": "fixed", "shape": [1]},
+        {"slot": "grid", "shape": [1], "step": [], "bits": "8"},
+        {"slot": "grid", "shape": [1], "step": [2**40], "bits": 8},
+        {"slot": "grid", "shape": [1], "step": [], "bits": 99},
+        {"slot": "grid", "shape": [1], "step": [], "bits": 0},
+        {"slot": "codebook", "shape": [1], "size": 10**9},
+        {"slot": "codebook", "shape": [1], "size": -1},
+        {"slot": "codebook", "shape": [1], "size": 0},
     ],
-)  # fmt: skip
+)
 def test_descriptions_that_are_none_are_bad_input(meta: object) -> None:
     with pytest.raises(BadInput) as error:
         stored(meta, most=1000)

@@ -35,9 +35,15 @@ def test_networks_survive_json(name: str) -> None:
 
 
 leaves = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(),
-    st.just(Value("x")), st.just(Value("y")), st.builds(Slot, st.text(min_size=1)),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(),
+    st.just(Value("x")),
+    st.just(Value("y")),
+    st.builds(Slot, st.text(min_size=1)),
+)
 
 
 @given(st.recursive(leaves, lambda inner: st.lists(inner, max_size=3), max_leaves=8))
@@ -68,18 +74,47 @@ for _ in range(3000):
     DEEP = [DEEP]
 
 BAD = [
-    None, [], 3, "spec", {}, {"schema": SCHEMA}, {"schema": "paredown/spec/2"},
-    changed("schema", to="other"), changed("inputs", to=5), changed("inputs", to=[["x"]]), changed("inputs", to=[["x", "ab"]]),
-    changed("inputs", to=[["x", [1]], ["x", [1]]]), changed("inputs", to=[["x", [-1]]]), changed("inputs", to=[["x", None]]),
-    changed("inputs", to=[]), changed("nodes", to=None), changed("nodes", to=[3]), changed("nodes", to=del_), changed("output", to=del_),
-    changed("nodes", 0, "op", to="eval"), changed("nodes", 0, "op", to=["relu"]), changed("nodes", 0, "op", to="__import__"),
-    changed("nodes", 0, "name", to="z"), changed("nodes", 0, "name", to="x"), changed("nodes", 0, "name", to=del_),
-    changed("nodes", 0, "args", to=[1, 2]), changed("nodes", 0, "args", to="self"), changed("nodes", 0, "args", to={}),
-    changed("nodes", 0, "args", "self", to="%z"), changed("nodes", 0, "args", "self", to="%nobody"), changed("nodes", 0, "args", "self", to="x"),
-    changed("nodes", 0, "args", "self", to=""), changed("nodes", 0, "args", "self", to="!x"), changed("nodes", 0, "args", "inplace", to=True),
-    changed("nodes", 1, "args", "tensors", to=DEEP), changed("nodes", 1, "args", to=del_),
-    changed("output", "out", to="%w"), changed("output", "out", to="@slot"), changed("output", "out", to="text"), changed("output", to=DEEP),
-]  # fmt: skip
+    None,
+    [],
+    3,
+    "spec",
+    {},
+    {"schema": SCHEMA},
+    {"schema": "paredown/spec/2"},
+    changed("schema", to="other"),
+    changed("inputs", to=5),
+    changed("inputs", to=[["x"]]),
+    changed("inputs", to=[["x", "ab"]]),
+    changed("inputs", to=[["x", [1]], ["x", [1]]]),
+    changed("inputs", to=[["x", [-1]]]),
+    changed("inputs", to=[["x", None]]),
+    changed("inputs", to=[]),
+    changed("nodes", to=None),
+    changed("nodes", to=[3]),
+    changed("nodes", to=del_),
+    changed("output", to=del_),
+    changed("nodes", 0, "op", to="eval"),
+    changed("nodes", 0, "op", to=["relu"]),
+    changed("nodes", 0, "op", to="__import__"),
+    changed("nodes", 0, "name", to="z"),
+    changed("nodes", 0, "name", to="x"),
+    changed("nodes", 0, "name", to=del_),
+    changed("nodes", 0, "args", to=[1, 2]),
+    changed("nodes", 0, "args", to="self"),
+    changed("nodes", 0, "args", to={}),
+    changed("nodes", 0, "args", "self", to="%z"),
+    changed("nodes", 0, "args", "self", to="%nobody"),
+    changed("nodes", 0, "args", "self", to="x"),
+    changed("nodes", 0, "args", "self", to=""),
+    changed("nodes", 0, "args", "self", to="!x"),
+    changed("nodes", 0, "args", "inplace", to=True),
+    changed("nodes", 1, "args", "tensors", to=DEEP),
+    changed("nodes", 1, "args", to=del_),
+    changed("output", "out", to="%w"),
+    changed("output", "out", to="@slot"),
+    changed("output", "out", to="text"),
+    changed("output", to=DEEP),
+]
 
 
 @pytest.mark.parametrize("at", range(len(BAD)))

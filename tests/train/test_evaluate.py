@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from contracts.nets import small_conv
 
+from contracts.nets import small_conv
 from paredown.core.metric import accuracy, metric_named, wilson
 from paredown.train.data import Data
 from paredown.train.evaluate import evaluate, scores

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.nets import small_mlp
 from torch import Tensor, nn
 
+from contracts.nets import small_mlp
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.graph.capture import capture
@@ -40,9 +40,17 @@ def network(seed: int = 0) -> Net:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = nn.Sequential(
-            nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(216, 8), nn.ReLU(), nn.Linear(8, 8),
-            nn.ReLU(), nn.Linear(8, 4),
-        )  # fmt: skip
+            nn.Conv2d(1, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(216, 8),
+            nn.ReLU(),
+            nn.Linear(8, 8),
+            nn.ReLU(),
+            nn.Linear(8, 4),
+        )
         net = capture(module, torch.rand(2, 1, 8, 8))
         weight = net.slot("0.weight")().detach()
         net.set_slot("0.weight", Masked(weight, weight > -0.1))
@@ -74,7 +82,7 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 
 
 def through(tmp_path: Path, plan: Plan, deaths: list[int], **settings: Any) -> tuple[Net, dict[str, float]]:
-    """Return the network and result of a training that is killed again and again, each time in a fresh process's state."""
+    """Return the network and result of a training that is killed again and again, each time in a fresh process."""
     for death in deaths:
         torch.manual_seed(death)  # whatever the process's generator was at
         extras = Extras(watch=Kill(death), checkpoint=tmp_path / "fit.pt", checkpoint_epochs=2, **settings)

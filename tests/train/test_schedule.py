@@ -1,5 +1,6 @@
 """Learning-rate policies in closed form."""
 
+import itertools
 import math
 
 import pytest
@@ -35,7 +36,7 @@ def test_onecycle() -> None:
 def test_never_below_zero_or_above_the_peak(schedule: str) -> None:
     for warmup in (0.0, 0.05, 0.9):
         values = [factor(schedule, i / 1000, warmup) for i in range(1001)]
-        assert 0 <= min(values) and max(values) <= 1
+        assert min(values) >= 0 and max(values) <= 1
         assert max(values) > 0.99
-        jumps = [abs(a - b) for a, b in zip(values, values[1:], strict=False)]
+        jumps = [abs(a - b) for a, b in itertools.pairwise(values)]
         assert max(jumps) < 0.03

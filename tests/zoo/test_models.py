@@ -180,7 +180,7 @@ def test_a_function_that_does_not_do(function: str, says: str, own: Path) -> Non
 def test_a_file_that_does_not_run(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text(text)
-    with pytest.raises(BadInput, match="bad.py") as error:
+    with pytest.raises(BadInput, match=r"bad\.py") as error:
         network({"model": f"{path}:f"}, (4,), 3)
     assert "\n" not in str(error.value)
 

@@ -9,7 +9,7 @@ import os
 import pkgutil
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,11 +34,11 @@ class Card:
     year: int = 0
     authors: str = ""
     source: str = ""
-    changes: frozenset[str] = field(default=frozenset())
-    needs: frozenset[str] = field(default=frozenset())
-    takes: frozenset[str] = field(default=frozenset())
-    forbids: frozenset[str] = field(default=frozenset())
-    gives: frozenset[str] = field(default=frozenset())
+    changes: Set[str] = field(default=frozenset())
+    needs: Set[str] = field(default=frozenset())
+    takes: Set[str] = field(default=frozenset())
+    forbids: Set[str] = field(default=frozenset())
+    gives: Set[str] = field(default=frozenset())
 
     def __post_init__(self) -> None:
         for name in ("changes", "needs", "takes", "forbids", "gives"):

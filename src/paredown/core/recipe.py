@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Recipe:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def check(self, forms: frozenset[str] = frozenset()) -> frozenset[str]:
+    def check(self, forms: Set[str] = frozenset()) -> Set[str]:
         """Return the forms that the recipe leaves a network in, or raise BadInput for the first step out of order."""
         for at, step in enumerate(self.steps, 1):
             name = getattr(step, "part_name", None)

@@ -15,19 +15,84 @@ from paredown.graph.ops import CONVOLUTIONS, WEIGHTED
 from paredown.graph.slots import Codebook, Fixed
 from paredown.graph.spec import Node, Slot, Value, references
 
-FREE = frozenset({
-    "flatten.using_ints", "view", "reshape", "permute", "transpose.int", "t", "contiguous", "clone", "alias", "detach", "getitem",
-    "chunk", "split.Tensor", "split_with_sizes", "unbind.int", "squeeze", "squeeze.dim", "squeeze.dims", "unsqueeze", "unflatten.int",
-    "dropout", "feature_dropout", "alpha_dropout", "sym_size.int", "relu", "max_pool1d", "max_pool2d", "max_pool3d", "cat", "narrow",
-    "slice.Tensor", "select.int", "pad", "expand", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "roll", "repeat", "stack",
-    "fake_quantize_per_tensor_affine", "clamp", "clamp_min", "hardtanh", "relu6", "adaptive_max_pool2d", "amax", "amin", "maximum", "minimum",
-})  # fmt: skip
+FREE = frozenset(
+    {
+        "flatten.using_ints",
+        "view",
+        "reshape",
+        "permute",
+        "transpose.int",
+        "t",
+        "contiguous",
+        "clone",
+        "alias",
+        "detach",
+        "getitem",
+        "chunk",
+        "split.Tensor",
+        "split_with_sizes",
+        "unbind.int",
+        "squeeze",
+        "squeeze.dim",
+        "squeeze.dims",
+        "unsqueeze",
+        "unflatten.int",
+        "dropout",
+        "feature_dropout",
+        "alpha_dropout",
+        "sym_size.int",
+        "relu",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "cat",
+        "narrow",
+        "slice.Tensor",
+        "select.int",
+        "pad",
+        "expand",
+        "channel_shuffle",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "roll",
+        "repeat",
+        "stack",
+        "fake_quantize_per_tensor_affine",
+        "clamp",
+        "clamp_min",
+        "hardtanh",
+        "relu6",
+        "adaptive_max_pool2d",
+        "amax",
+        "amin",
+        "maximum",
+        "minimum",
+    }
+)
 """Operators that move or compare values: no multiplication and no addition."""
 
-VIEWS = frozenset({
-    "flatten.using_ints", "view", "reshape", "squeeze", "squeeze.dim", "squeeze.dims", "unsqueeze", "unflatten.int", "dropout",
-    "feature_dropout", "alpha_dropout", "alias", "detach", "contiguous", "chunk", "split.Tensor", "split_with_sizes", "unbind.int",
-})  # fmt: skip
+VIEWS = frozenset(
+    {
+        "flatten.using_ints",
+        "view",
+        "reshape",
+        "squeeze",
+        "squeeze.dim",
+        "squeeze.dims",
+        "unsqueeze",
+        "unflatten.int",
+        "dropout",
+        "feature_dropout",
+        "alpha_dropout",
+        "alias",
+        "detach",
+        "contiguous",
+        "chunk",
+        "split.Tensor",
+        "split_with_sizes",
+        "unbind.int",
+    }
+)
 """Operators whose output shares its input's memory."""
 
 Shapes = dict[str, tuple[int, ...]]
@@ -42,7 +107,8 @@ def macs(node: Node, net: Net, shapes: Shapes) -> int:
 
     out = math.prod(shapes[node.name]) if node.name in shapes else 0
     if node.op in CONVOLUTIONS:
-        return math.prod(shape("input") if "transpose" in node.op else shapes[node.name]) * math.prod(shape("weight")[1:])
+        places = math.prod(shape("input")) if "transpose" in node.op else out
+        return places * math.prod(shape("weight")[1:])
     if node.op == "linear":
         return out * shape("weight")[1]
     if node.op in ("matmul", "bmm", "mm", "addmm"):
@@ -165,7 +231,9 @@ def count(net: Net) -> Cost:
             by_bits[key] = by_bits.get(key, 0) + work
             bops += work * weight * activation
     stored = [net.slot(name) for name, users in net.spec.slot_users().items() if is_parameter(net.slot(name), users)]
-    uncounted = sorted({n.op for n in net.spec.nodes if n.op not in FREE and n.op not in WEIGHTED and not macs(n, net, shapes)})
+    uncounted = sorted(
+        {n.op for n in net.spec.nodes if n.op not in FREE and n.op not in WEIGHTED and not macs(n, net, shapes)}
+    )
     return Cost(
         params=sum(math.prod(slot_shape(s)) for s in stored), nonzero=sum(int((s() != 0).sum()) for s in stored),
         bits=sum(stored_bits(s) for s in stored), macs=sum(by_bits.values()), bops=bops, ram_bytes=peak_bytes(net),

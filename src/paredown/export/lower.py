@@ -17,6 +17,9 @@ from paredown.graph.spec import Node, Value
 OURS = r"[tcy]\d+(_\d+)?"
 """The names of values inside a model; inputs and outputs get others."""
 
+MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What arguments of the wrong type or size raise."""
+
 
 def build(frozen: Frozen) -> onnx.ModelProto:
     """Return the network as an ONNX model with a free batch size. Raises BadInput for what cannot be lowered."""
@@ -54,7 +57,7 @@ def _lowered(graph: Graph, node: Node) -> Any:
         return LOWERINGS[node.op](graph, node)
     except BadInput:
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ValidationError, InferenceError) as error:
+    except (*MISFITS, ValidationError, InferenceError) as error:
         message = f"operator {node.op!r} at {node.name} cannot be written as ONNX with these arguments: {_line(error)}"
         raise BadInput(message) from error
 

@@ -11,7 +11,7 @@ from onnx.shape_inference import infer_node_outputs
 
 from paredown.core.errors import BadInput
 from paredown.graph.frozen import Plain
-from paredown.graph.raised import BATCH, Call, Const
+from paredown.graph.raised import BATCH, LARGEST, Call, Const
 
 _NAMES = """
 Abs Add And Cast Ceil Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater GreaterOrEqual Less
@@ -20,9 +20,6 @@ Sqrt Squeeze Sub Tile Transpose Unsqueeze Where
 """
 FOLDED = frozenset(_NAMES.split())
 """Operators that are computed when all that they read is known."""
-
-LARGEST = 2**26
-"""The most entries that a folded constant may have: a small file must not ask for all the memory."""
 
 
 def fold(call: Call) -> list[Const]:

@@ -54,7 +54,7 @@ def _conv(g: Raised, c: Call) -> Value:
     if before != after:
         x, before = _padded(g, x, before, after), [0] * len(kernel)
     return g.emit(
-        _CONVOLUTIONS[len(kernel)], input=x, weight=weight, bias=g.leaf(c.input(2)),
+        _CONVOLUTIONS[len(kernel)], input=x, weight=weight, bias=g.leaf(c.input(2), weight),
         stride=stride, padding=before, dilation=dilation, groups=c.get("group", 1),
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def _conv_transpose(g: Raised, c: Call) -> Value:
         pads = [*less, *more] if auto == "SAME_UPPER" else [*more, *less]
     even = pads[:dims] == pads[dims:] and min(pads) >= 0
     made = g.emit(
-        _TRANSPOSED[dims], input=x, weight=weight, bias=g.leaf(c.input(2)),
+        _TRANSPOSED[dims], input=x, weight=weight, bias=g.leaf(c.input(2), weight),
         stride=stride, padding=pads[:dims] if even else [0] * dims, output_padding=extra,
         groups=c.get("group", 1), dilation=dilation,
     )  # fmt: skip
@@ -98,7 +98,8 @@ def _gemm(g: Raised, c: Call) -> Value:
         width = weight.shape[:1]
         if isinstance(third, Const) and third.array.size in (1, *width) and third.shape[-1:] in ((), (1,), width):
             bias, third = third.shaped(width).scaled(beta), None
-        made = g.emit("linear", input=x, weight=g.slot(weight), bias=g.leaf(bias))
+        slot = g.slot(weight)
+        made = g.emit("linear", input=x, weight=slot, bias=g.leaf(bias, slot))
     else:
         leaf = g.leaf(other)
         made = g.emit("matmul", self=x, other=g.emit("t", self=leaf) if c.get("transB", 0) else leaf)
@@ -118,12 +119,19 @@ def _matmul(g: Raised, c: Call) -> Value:
 
 @raises("BatchNormalization")
 def _batch_norm(g: Raised, c: Call) -> Value:
-    scale, shift, mean, var = (c.const(at) for at in (1, 2, 3, 4))
+    scale, shift = _affine(g, c)
+    mean, var = (g.leaf(c.const(at), f"{c.node.output[0]}.{at}", trained=False) for at in (3, 4))
     return g.emit(
-        "batch_norm", input=c.value(), weight=g.leaf(scale), bias=g.leaf(shift),
-        running_mean=g.leaf(mean, False), running_var=g.leaf(var, False), training=False,
+        "batch_norm", input=c.value(), weight=scale, bias=shift, running_mean=mean, running_var=var, training=False,
         momentum=round(1.0 - c.get("momentum", 0.9), 6), eps=_eps(c), cudnn_enabled=True,
     )  # fmt: skip
+
+
+def _affine(g: Raised, c: Call, shape: list[int] | None = None) -> list[Any]:
+    """Return the slots of a norm's scale and shift, in this shape, or None where one is absent."""
+    found = [c.const(at) for at in (1, 2)]
+    shaped = [const if const is None or shape is None else const.shaped(shape) for const in found]
+    return [g.leaf(const, f"{c.node.output[0]}.{at}") for at, const in enumerate(shaped)]
 
 
 def _eps(c: Call) -> float:
@@ -134,20 +142,20 @@ def _eps(c: Call) -> float:
 def _layer_norm(g: Raised, c: Call) -> Value:
     shape = g.shape(c.value())
     over = list(shape[c.get("axis", -1) :])
-    scale, shift = (g.leaf(found.shaped(over)) if (found := c.const(at)) is not None else None for at in (1, 2))
+    scale, shift = _affine(g, c, over)
     return g.emit("layer_norm", input=c.value(), normalized_shape=over, weight=scale, bias=shift, eps=_eps(c))
 
 
 @raises("GroupNormalization")
 def _group_norm(g: Raised, c: Call) -> Value:
-    scale, shift = g.leaf(c.const(1)), g.leaf(c.const(2))
+    scale, shift = _affine(g, c)
     return g.emit("group_norm", input=c.value(), num_groups=c.get("num_groups"), weight=scale, bias=shift, eps=_eps(c))
 
 
 @raises("InstanceNormalization")
 def _instance_norm(g: Raised, c: Call) -> Value:
     """The same as a group norm with a group for each channel."""
-    scale, shift, groups = g.leaf(c.const(1)), g.leaf(c.const(2)), g.shape(c.value())[1]
+    (scale, shift), groups = _affine(g, c), g.shape(c.value())[1]
     return g.emit("group_norm", input=c.value(), num_groups=groups, weight=scale, bias=shift, eps=_eps(c))
 
 

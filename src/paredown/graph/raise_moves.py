@@ -172,6 +172,8 @@ def _pad(g: Raised, c: Call) -> Value:
         return c.value()
     first = next(d for d in range(len(shape)) if before[d] or after[d]) if mode == "constant" else 2
     amounts = [side for dim in range(len(shape) - 1, first - 1, -1) for side in (before[dim], after[dim])]
+    if before[0] or after[0]:
+        raise BadInput("it pads the batch")
     if mode != "constant" and any((*before[:2], *after[:2])):
         raise BadInput(f"it pads batch or channels with mode {mode!r}")
     value = c.number(2, "value")

@@ -65,7 +65,7 @@ def _prelu(g: Raised, c: Call) -> Value:
     aligned = (1,) * (len(shape) - len(slope.shape)) + slope.shape
     if slope.array.size > 1 and (len(shape) < 2 or aligned != (1, shape[1], *[1] * (len(shape) - 2))):
         raise BadInput(f"its slopes have the shape {slope.shape}; they must be one, or one for each channel")
-    return g.emit("prelu", self=c.value(), weight=g.leaf(slope.shaped((slope.array.size,))))
+    return g.emit("prelu", self=c.value(), weight=g.leaf(slope.shaped((slope.array.size,)), c.node.output[0]))
 
 
 @raises("Clip")
@@ -170,7 +170,7 @@ def _biased(g: Raised, c: Call) -> Value | None:
         width = g.shape(node.args["weight"])[:1]
         fits = found.trained and found.shape[-1:] == width and found.array.size == width[0]
         if fits and g.once(c.node.input[1 - at]):
-            return g.amend(Value(value), bias=g.leaf(found.shaped(width)))
+            return g.amend(Value(value), bias=g.leaf(found.shaped(width), node.args["weight"]))
     return None
 
 

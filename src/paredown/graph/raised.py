@@ -1,5 +1,6 @@
 """A network being made from an ONNX graph, and the register of functions that translate its operators to ATen."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,9 @@ from paredown.graph.spec import Node, Slot, Value, mapped
 
 BATCH = 1_000_003
 """The batch size that shapes are worked out with, prime and large: a size that it divides comes from the batch."""
+
+LARGEST = 2**26
+"""The most entries that a sample's value may have: a small damaged file must not ask for all the memory."""
 
 Raiser = Callable[["Raised", "Call"], Any]
 RAISERS: dict[str, Raiser] = {}
@@ -169,7 +173,7 @@ class Raised:
     def input(self, name: str, shape: tuple[int, ...]) -> str:
         """Add an input with samples of this shape, and return the name it has here."""
         fresh = self._fresh(re.sub(r"\W+", "_", name).strip("_") or "x")
-        self._meta[Value(fresh)] = torch.empty((BATCH, *shape), device="meta")
+        self._meta[Value(fresh)] = torch.empty((BATCH, *_sized(shape)), device="meta")
         self.env[name] = Value(fresh)
         return fresh
 
@@ -261,7 +265,17 @@ class Raised:
         if node.op == "fake_quantize_per_tensor_affine":
             return given["self"]
         base, _, overload = node.op.partition(".")
-        return getattr(getattr(torch.ops.aten, base), overload or "default")(**given)
+        made = getattr(getattr(torch.ops.aten, base), overload or "default")(**given)
+        for one in made if isinstance(made, list | tuple) else (made,):
+            _sized(one.shape, BATCH)
+        return made
+
+
+def _sized(shape: Sequence[int], batch: int = 1) -> Sequence[int]:
+    """Return the shape as it is. Raises BadInput for more than LARGEST entries in each sample of the batch."""
+    if math.prod(shape) > LARGEST * batch:
+        raise BadInput(f"a value of {math.prod(shape) // batch:,} entries is too large; at most {LARGEST:,}")
+    return shape
 
 
 def _module(const: Const, trained: bool) -> nn.Module:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ class Search:
             futures.append(None if known or pool is None else pool.submit(_remote, candidate))
         for trial, future in zip(trials, futures, strict=True):
             candidate = self.space.candidate(trial.settings, trial.effort)
-            self.note(trial, candidate, lambda c=candidate, f=future: f.result() if f else run(c, bench))
+            self.note(trial, candidate, future.result if future else partial(run, candidate, bench))
 
     def note(self, trial: Trial, candidate: Candidate, work: Callable[[], tuple[Result, list[dict[str, str]]]]) -> None:
         """Take a trial's result, from the store or from work, and write it down. Out of time: the trial stays open."""

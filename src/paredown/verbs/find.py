@@ -345,7 +345,7 @@ def apply(
         if result.failed:
             raise BadInput(result.failed)
         store.save(candidate, result, notes)
-        history = History(Goal(0.0), data.metric, [Trial(0, 0, 1.0, {}, candidate.id, result)])
+        history = History(Goal(0.0), data.metric, trials=[Trial(0, 0, 1.0, {}, candidate.id, result)])
         best, _ = hand_over(store, candidate, result, data, terms.targets)
         document = {
             "schema": "paredown/find/1", "run": str(folder), "reached": True, "floor": None, "minimize": "file_bytes",

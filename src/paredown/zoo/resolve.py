@@ -60,7 +60,7 @@ def _tried(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
         with torch.no_grad():
             module.eval()(torch.rand(2, *shape))
     # The user's forward may raise anything; all of it is the user's to read, in one line.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise BadInput(f"model {name} does not run on samples of shape {shape}: {_line(error)}") from error
 
 
@@ -152,7 +152,7 @@ def load_weights_(module: nn.Module, path: Path) -> None:
     except OSError as error:
         raise BadInput(f"weights {path} cannot be read: {error.strerror or error}") from error
     # Bytes that are no state dict make torch's reader raise a dozen unrelated classes (struct.error, IndexError, …).
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         what = f"weights {path} are neither safetensors nor a plain state dict; nothing is unpickled"
         raise BadInput(f"{what}: {_line(error)[:120]}") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):

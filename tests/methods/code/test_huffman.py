@@ -5,10 +5,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from contracts.codec import CodecContract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.codec import CodecContract
 from paredown.core.errors import BadInput, Damaged
 from paredown.methods.code.huffman import Huffman, canonical, code_lengths
 

@@ -1,18 +1,19 @@
 """The code length in the loss: the formula, its gradient, and that training lands on the bytes that were asked for."""
 
 import copy
+import functools
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from contracts.digits_task import accuracy, digits, mlp
-from contracts.habit import HabitContract
-from contracts.nets import small_mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.digits_task import accuracy, digits, mlp
+from contracts.habit import HabitContract
+from contracts.nets import small_mlp
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.core.work import Work
@@ -21,6 +22,7 @@ from paredown.graph.slots import Grid, LearnedStep
 from paredown.methods.code.adaptive import Adaptive
 from paredown.methods.habit.coded_size import REFRESH, CodedSize, adaptive_bits
 from paredown.methods.quantize.learned_step import LearnedStepQuantization, first_step
+from paredown.train.data import Data
 from paredown.train.fit import fit
 
 
@@ -144,16 +146,17 @@ def test_the_aim_falls_to_the_bytes_over_the_first_half() -> None:
     assert state["log_rate"] == pytest.approx(before + 0.6 * 0.3)
 
 
+def trained(data: Data, seed: int, net: Net, loss: Any, habits: Any, plan: Plan) -> Any:
+    return fit(net, data, loss, habits, plan, seed)
+
+
 def test_training_lands_within_fifteen_per_cent_of_the_bytes() -> None:
     aim = 300.0
     for seed in range(3):
         train, test = digits(seed)
 
-        def trainer(net: Any, loss: Any, habits: Any, plan: Plan) -> Any:
-            return fit(net, train, loss, habits, plan, seed)
-
         part = LearnedStepQuantization(bits=4, habits=(CodedSize(aim),), plan=Plan(epochs=20, lr=5e-3))
-        held = part.apply(mlp(seed), Work({"fit": trainer}))
+        held = part.apply(mlp(seed), Work({"fit": functools.partial(trained, train, seed)}))
         codes = [held.slot(n).codes.numpy() for n in held.slot_names() if isinstance(held.slot(n), Grid)]
         counts = torch.stack(
             [torch.bincount(torch.from_numpy(c).flatten().long() + 40, minlength=81).float() for c in codes]

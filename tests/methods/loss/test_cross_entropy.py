@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from contracts.loss import LossContract
 
+from contracts.loss import LossContract
 from paredown.core.errors import BadInput
 from paredown.methods.loss.cross_entropy import CrossEntropy
 

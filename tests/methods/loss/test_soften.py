@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from contracts.digits_task import accuracy, digits, mlp
-from contracts.loss import LossContract
 from torch import nn
 
+from contracts.digits_task import accuracy, digits, mlp
+from contracts.loss import LossContract
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.graph.capture import capture

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.nets import inputs_for, small_conv, small_mlp
-from contracts.step import StepContract
-from contracts.digits_task import accuracy, digits, mlp
 from torch import Tensor
 
+from contracts.digits_task import accuracy, digits, mlp
+from contracts.nets import inputs_for, small_conv, small_mlp
+from contracts.step import StepContract
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.core.work import Work

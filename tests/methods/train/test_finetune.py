@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from contracts.nets import inputs_for, small_conv, small_mlp
 from contracts.step import StepContract
-
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.core.recipe import Recipe
