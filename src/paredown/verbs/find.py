@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import paredown
-from paredown.core.artifact import Artifact
+from paredown.core.artifact import Artifact, sha256_of
 from paredown.core.candidate import REVISION, Candidate, Result
 from paredown.core.catalog import entry
 from paredown.core.errors import BadInput
@@ -148,7 +148,7 @@ def device_named(device: str) -> str:
 def _space(data: Task, model: Any, seed: int) -> Space:
     measure = Measure(len(data.splits["train"]), int(np.prod(data.shape)))
     if model is not None:
-        spec = dict(model) if isinstance(model, Mapping) else {"model": str(model)}
+        spec = _spec(model)
         net = network(spec, data.shape, len(data.classes), seed)
         params = sum(p.numel() for p in net.parameters())
         return ModelSpace(spec, measure, seed, data.digest, max(100.0, 0.02 * params), max(200.0, 0.6 * params))
@@ -159,12 +159,20 @@ def _space(data: Task, model: Any, seed: int) -> Space:
     return VectorSpace(measure, seed, data.digest, min(least, most / 4), most)
 
 
+def _spec(model: Any) -> dict[str, Any]:
+    """Return a model as a candidate names it; a file of the user's with its digest, so that a changed file is another model."""
+    spec = dict(model) if isinstance(model, Mapping) else {"model": str(model)}
+    name = str(spec["model"])
+    path = Path(name if name.endswith(".onnx") else name.rpartition(":")[0])
+    return {**spec, "digest": sha256_of(path)} if path.is_file() else spec
+
+
 def _asked(data: Task, goal: Goal, terms: Terms, searcher: str, model: Any) -> dict[str, Any]:
     return {
         "schema": "paredown/asked/1", "task": {"name": data.name, "digest": data.digest, "metric": data.metric_name,
         "shape": list(data.shape), "classes": list(data.classes), "n": {r: len(s) for r, s in data.splits.items()},
         "notes": list(data.notes), "licence": data.licence, "source": data.source},
-        "goal": goal.to_json(), "model": dict(model) if isinstance(model, Mapping) else model, "searcher": searcher, "seed": terms.seed,
+        "goal": goal.to_json(), "model": None if model is None else _spec(model), "searcher": searcher, "seed": terms.seed,
         "terms": {**vars(terms), "targets": list(terms.targets)}, "command": shlex.join(["paredown", *sys.argv[1:]]),
         "host": {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine(), "system": platform.platform()},
         "version": paredown.__version__, "revision": REVISION, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -335,7 +343,7 @@ def apply(
     steps = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     steps.check()
     terms = _terms(None, 1, seed, 1, device, targets)
-    spec = {"model": "dense"} if model is None else dict(model) if isinstance(model, Mapping) else {"model": str(model)}
+    spec = {"model": "dense"} if model is None else _spec(model)
     candidate = Candidate(spec, steps, seed, data.digest)
     folder = run_folder(out, f"{data.name}-apply")
     with Store(folder) as store:

@@ -40,7 +40,7 @@ def network(spec: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed:
 
     Raises BadInput for an unknown model, settings it does not take, or one that does not fit the samples.
     """
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k not in ("model", "weights")}
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k not in ("model", "weights", "digest")}
     torch.manual_seed(seed)
     module = module_of(str(spec["model"]), shape, classes, settings)
     if spec.get("weights"):
