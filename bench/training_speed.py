@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +88,10 @@ def main() -> None:
             rows.append({"way": name, "threads": threads, "seconds": round(statistics.median(taken), 4), "ratio": round(middle, 3),
                          "ratio_low": round(low, 3), "ratio_high": round(high, 3), "repeats": REPEATS, "samples": len(data), "data": source,
                          "torch": torch.__version__, "machine": platform.machine(), "cores": os.cpu_count(),
-                         "date": datetime.now(timezone.utc).date().isoformat(), "load": round(np.mean(os.getloadavg()), 2)})  # fmt: skip
-            print(f"{threads} threads  {name:24s} {rows[-1]['seconds']:8.4f} s   {middle:6.3f} x bare ({low:.3f}…{high:.3f})")
+                         "date": datetime.now(UTC).date().isoformat(), "load": round(np.mean(os.getloadavg()), 2)})  # fmt: skip
+            print(
+                f"{threads} threads  {name:24s} {rows[-1]['seconds']:8.4f} s   {middle:6.3f} x bare ({low:.3f}…{high:.3f})"
+            )
     path = Path(__file__).parent / "results" / "training_speed.csv"
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as out:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from paredown import shown
 from paredown.core.errors import BadInput
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -22,11 +23,22 @@ out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 ClickException: Any = typer.BadParameter.__mro__[2]
 """The root of typer's usage errors; typer carries its own copy of click, under a private name."""
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, everything else on standard error.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, everything else on standard error.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A zoo id, path/to/file.py:function, or a file.onnx. Default: search a small dense family.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A zoo id, path/to/file.py:function, or a file.onnx. Default: search a small dense family.",
+    ),
+]
 Out = Annotated[str | None, typer.Option("--out", help="Where to write. Default: a fresh folder below runs/.")]
-Targets = Annotated[list[str] | None, typer.Option("--target", help="packed or onnx; may be given again. The first is minimised.")]
+Targets = Annotated[
+    list[str] | None, typer.Option("--target", help="packed or onnx; may be given again. The first is minimised.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
@@ -47,9 +59,21 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EROFS,
+            errno.EACCES,
+            errno.EPERM,
+            errno.EDQUOT,
+            errno.ENOTDIR,
+            errno.EEXIST,
+            errno.EISDIR,
+            errno.ENAMETOOLONG,
+        ):
             raise
-        _fail(f"{error.filename or 'a file'} cannot be written: {error.strerror}; free some space or give another --out")
+        _fail(
+            f"{error.filename or 'a file'} cannot be written: {error.strerror}; free some space or give another --out"
+        )
 
 
 def _given(message: str) -> str:
@@ -75,14 +99,26 @@ class _Progress:
     """A progress bar over a search, on a terminal only."""
 
     def __init__(self, quiet: bool) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True)
         self.task = self.bar.add_task("starting", total=1.0)
 
     def __call__(self, event: dict[str, Any]) -> None:
         best = event["best"]
-        shown = "nothing yet" if best is None else f"best {best.trial.result.file_bytes:,} B at {best.trial.result.val.value:.4f}"
-        self.bar.update(self.task, completed=event["progress"], description=f"trial {event['trial'].number + 1}, {shown}")
+        shown = (
+            "nothing yet"
+            if best is None
+            else f"best {best.trial.result.file_bytes:,} B at {best.trial.result.val.value:.4f}"
+        )
+        self.bar.update(
+            self.task, completed=event["progress"], description=f"trial {event['trial'].number + 1}, {shown}"
+        )
 
 
 @app.command(epilog="Example: paredown find digits --floor 0.97 --budget 3m")
@@ -90,16 +126,26 @@ def find(
     task: Annotated[str, typer.Argument(help="A built-in task, a folder of pictures, an .npz, a .csv or a task.yaml.")],
     floor: Annotated[float, typer.Option(help="What the model must reach on the task's metric, such as 0.97.")],
     model: Model = None,
-    minimize: Annotated[str, typer.Option(help="What to make small: file_bytes, ram_bytes, macs, bops, params or latency_ms.")] = "file_bytes",
-    limit: Annotated[list[str] | None, typer.Option(help="A hard limit, like ram_bytes=32KB; may be given again.")] = None,
+    minimize: Annotated[
+        str, typer.Option(help="What to make small: file_bytes, ram_bytes, macs, bops, params or latency_ms.")
+    ] = "file_bytes",
+    limit: Annotated[
+        list[str] | None, typer.Option(help="A hard limit, like ram_bytes=32KB; may be given again.")
+    ] = None,
     target: Targets = None,
-    budget: Annotated[str | None, typer.Option(help="How long to search, like 90s, 5m or 1h. Default: 5m, or no limit with --trials.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="How long to search, like 90s, 5m or 1h. Default: 5m, or no limit with --trials.")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="How many candidates to try at most.")] = None,
     seed: Seed = 0,
     workers: Annotated[int, typer.Option(help="Candidates trained at the same time.")] = 1,
     device: Device = "auto",
-    confidence: Annotated[float | None, typer.Option(help="Ask that the lower bound of this interval reach the floor, like 0.95.")] = None,
-    searcher: Annotated[str, typer.Option(help="How candidates are proposed: search.tpe or search.random.")] = "search.tpe",
+    confidence: Annotated[
+        float | None, typer.Option(help="Ask that the lower bound of this interval reach the floor, like 0.95.")
+    ] = None,
+    searcher: Annotated[
+        str, typer.Option(help="How candidates are proposed: search.tpe or search.random.")
+    ] = "search.tpe",
     out_: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     json_: Json = False,
@@ -143,26 +189,17 @@ def apply(
 def _show(document: Any, as_json: bool, quiet: bool) -> None:
     if as_json:
         print(json.dumps(document))
-        return
-    best = document["best"]
-    if quiet or best is None:
+    elif quiet:
         if document["why"]:
-            out.print(f"floor not reached: {document['why']}", markup=False)
-        return
-    table = Table("candidate", "file", "validation", "interval", "params", "MACs", title="accuracy / size frontier")
-    for row in document["frontier"]:
-        val, mark = row["val"], "*" if row["id"] == best["id"] else ""
-        table.add_row(row["id"] + mark, f"{row['file_bytes']:,} B", f"{val['value']:.4f}", f"{val['low']:.4f}…{val['high']:.4f}", f"{row['params']:,}", f"{row['macs']:,}")
-    out.print(table)
-    test = best["test"]
-    verdict = "reached" if document["reached"] else "NOT reached"
-    against = f", floor {document['floor']:g} {verdict}" if document["floor"] is not None else ""
-    out.print(f"best: {best['file_bytes']:,} bytes, test {test['metric']} {test['value']:.4f} ({test['low']:.4f}…{test['high']:.4f}, n = {test['n']}){against}")
-    for artifact in best["artifacts"]:
-        out.print(f"  {artifact['path']}  {artifact['bytes']:,} B, test {artifact['test']:.4f}, {artifact['mismatches']} mismatches of {artifact['n']}", soft_wrap=True)
-    out.print(f"report: {document['run']}/report.html   ({document['trials']} trials, {document['seconds']:.0f} s)", soft_wrap=True)
-    if document["why"]:
-        out.print(f"why not: {document['why']}", markup=False, soft_wrap=True)
+            out.print(f"floor not reached: {document['why']}", markup=False, soft_wrap=True)
+    else:
+        out.print(shown.frontier(document))
+        _lines(shown.outcome(document))
+
+
+def _lines(lines: list[str]) -> None:
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: paredown analyze resnet_small --input 3x32x32")
@@ -184,15 +221,8 @@ def analyze(
     if json_:
         print(json.dumps(found))
         return 0
-    table = Table("layer", "op", "output", "params", "nonzero", "bits", "MACs", "prune channels")
-    for row in found["layers"]:
-        shape = "x".join(map(str, row["shape"][1:]))
-        prune = row["can"].get("prune", "")
-        table.add_row(row["name"], row["op"], shape, f"{row['params']:,}", f"{row['nonzero']:,}", f"{row['bits']:,}", f"{row['macs']:,}", prune)
-    out.print(table)
-    total = found["total"]
-    out.print(f"total: {total['params']:,} params ({total['bits'] // 8:,} bytes uncoded), {total['macs']:,} MACs, peak activations {total['peak_bytes']:,} bytes")
-    out.print(f"convention: {found['convention']}; not counted: {', '.join(found['uncounted']) or 'nothing'}", soft_wrap=True)
+    out.print(shown.layers(found))
+    _lines(shown.totals(found))
     return 0
 
 
@@ -219,7 +249,9 @@ def evaluate(
         print(json.dumps(found))
         return 0
     out.print(f"{found['artifact']}: {found['bytes']:,} bytes", soft_wrap=True)
-    out.print(f"{found['metric']} on {found['split']}: {found['value']:.4f} ({found['low']:.4f}…{found['high']:.4f}, n = {found['n']})")
+    out.print(
+        f"{found['metric']} on {found['split']}: {found['value']:.4f} ({found['low']:.4f}…{found['high']:.4f}, n = {found['n']})"
+    )
     ms = found["latency_ms"]
     out.print(f"latency: {ms['median']:.3f} ms ({ms['low']:.3f}…{ms['high']:.3f}), one sample, {found['runtime']}")
     return 0
@@ -242,7 +274,9 @@ def export(
         return 0
     for a in made:
         value = a.quality.value if a.quality else float("nan")
-        out.print(f"{a.path}  {a.bytes:,} B, validation {value:.4f}, {a.mismatches} mismatches of {a.n}", soft_wrap=True)
+        out.print(
+            f"{a.path}  {a.bytes:,} B, validation {value:.4f}, {a.mismatches} mismatches of {a.n}", soft_wrap=True
+        )
     return 0
 
 
@@ -273,13 +307,15 @@ def cite(run: Annotated[str, typer.Argument(help="A run's folder.")], json_: Jso
 
 
 @app.command(epilog="Example: paredown methods quantize.learned_step")
-def methods(name: Annotated[str | None, typer.Argument(help="A part's name, for its card.")] = None, json_: Json = False) -> int:
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A part's name, for its card.")] = None, json_: Json = False
+) -> int:
     """List the parts, one line each; with a name, its card."""
     from paredown.verbs.catalogue import card, parts
 
     if name is not None:
         found = card(name)
-        print(json.dumps(found) if json_ else _card_text(found))
+        print(json.dumps(found) if json_ else shown.card(found))
         return 0
     rows = parts()
     if json_:
@@ -287,14 +323,6 @@ def methods(name: Annotated[str | None, typer.Argument(help="A part's name, for 
         return 0
     _listing([(r["name"], r["kind"], r["title"]) for r in rows])
     return 0
-
-
-def _card_text(found: dict[str, Any]) -> str:
-    lines = [f"{found['name']}  ({found['kind']})", found["title"]]
-    lines += [f"  {key}: {', '.join(found[key])}" for key in ("changes", "needs", "takes", "forbids", "gives") if found[key]]
-    lines += [f"  source: {found['source']} {found['paper']}".rstrip()]
-    lines += [f"  {row['field']} = {row['default']}   {row['allowed']}" for row in found["fields"]]
-    return "\n".join([*lines, "", found["doc"]])
 
 
 def _listing(rows: list[tuple[str, ...]]) -> None:
@@ -347,4 +375,3 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 if __name__ == "__main__":
     main()
-

@@ -45,7 +45,11 @@ def test_prefixes_share_ids_up_to_the_first_difference():
     two = Candidate({"model": "dense"}, Recipe.of_json([*STEPS[:3], {**STEPS[3], "bits": 4}]), 0, "data")
     assert one.prefix_ids()[:3] == two.prefix_ids()[:3]
     assert one.prefix_ids()[3] != two.prefix_ids()[3]
-    for other in (Candidate({"model": "mlp"}, one.recipe, 0, "data"), Candidate(one.spec, one.recipe, 1, "data"), Candidate(one.spec, one.recipe, 0, "d")):
+    for other in (
+        Candidate({"model": "mlp"}, one.recipe, 0, "data"),
+        Candidate(one.spec, one.recipe, 1, "data"),
+        Candidate(one.spec, one.recipe, 0, "d"),
+    ):
         assert not set(other.prefix_ids()) & set(one.prefix_ids())
         assert other.id != one.id
 

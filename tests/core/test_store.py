@@ -58,7 +58,18 @@ def test_candidates_and_results_come_back(tmp_path):
     candidate = Candidate({"model": "dense", "widths": [4]}, Recipe.of_json([{"part": "quantize.uniform"}]), 3, "abc")
     quality = Quality("accuracy", "val", 0.9, 0.8, 0.95, 100)
     artifact = Artifact("packed", "x.pdn", 10, "00", {"weights": 10}, 0, 100, quality)
-    result = Result(candidate.id, 10, quality, None, (artifact,), {"macs": 5}, {"latency_ms": 0.1}, ({"step": "a"},), ({"name": "b"},), 1.5)
+    result = Result(
+        candidate.id,
+        10,
+        quality,
+        None,
+        (artifact,),
+        {"macs": 5},
+        {"latency_ms": 0.1},
+        ({"step": "a"},),
+        ({"name": "b"},),
+        1.5,
+    )
     with Store(tmp_path) as store:
         store.save(candidate, result, [])
         assert store.candidate(candidate.id) == candidate and store.candidate(candidate.id).id == candidate.id

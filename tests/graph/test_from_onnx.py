@@ -11,15 +11,13 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "targets"))
 
 from op_cases import CASES
 
 import paredown
 from paredown.core.errors import BadInput, Damaged
 from paredown.core.work import Work
-from paredown.export.lower import build
-from paredown.export.runtime import session
 from paredown.graph.capture import capture
 from paredown.graph.freeze import freeze
 from paredown.graph.from_onnx import from_onnx
@@ -29,6 +27,8 @@ from paredown.graph.slots import Codebook, Fixed, Free, Grid
 from paredown.methods.quantize.uniform import Uniform
 from paredown.methods.share.kmeans import Kmeans
 from paredown.search import space as spaces
+from paredown.targets.lower import build
+from paredown.targets.runtime import session
 
 DRAW = np.random.default_rng(0)
 

@@ -14,11 +14,11 @@ MAY = {
     "zoo": {"core", "graph"},
     "train": {"core", "graph"},
     "methods": {"core", "graph", "cost"},
-    "export": {"core", "graph", "cost", "methods.code"},
-    "search": {"core", "graph", "cost", "train", "data", "zoo", "export"},
-    "report": {"core"},
+    "targets": {"core", "graph", "cost", "methods.code"},
+    "search": {"core", "graph", "cost", "train", "data", "zoo", "targets"},
+    "reports": {"core"},
 }
-TORCHLESS = ("core", "data", "export", "report", "graph/ops.py", "graph/spec.py", "graph/frozen.py", "methods/code")
+TORCHLESS = ("core", "data", "targets", "reports", "graph/ops.py", "graph/spec.py", "graph/frozen.py", "methods/code")
 
 
 def imports(path):

@@ -42,7 +42,8 @@ def package(tmp_path):
     folder = tmp_path / "stranger"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
-    (folder / "shrinker.py").write_text(textwrap.dedent('''
+    (folder / "shrinker.py").write_text(
+        textwrap.dedent('''
         from dataclasses import dataclass
         import torch
         from paredown.core.catalog import Card, part
@@ -60,13 +61,22 @@ def package(tmp_path):
                     for value in made.parameters():
                         value.mul_(self.factor)
                 return made
-    '''))
+    ''')
+    )
     return tmp_path
 
 
 def run(package, *words):
     env = {**os.environ, "PYTHONPATH": str(package), "PAREDOWN_PARTS": "stranger"}
-    return subprocess.run([sys.executable, "-m", "paredown.cli", *words], capture_output=True, text=True, env=env, cwd=package, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "paredown.cli", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=package,
+        timeout=120,
+    )
 
 
 def test_a_part_from_a_strangers_package_runs_by_name_from_the_terminal(package):

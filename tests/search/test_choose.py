@@ -17,7 +17,9 @@ def history(rows, goal=None, n=500):
     made = History(goal or Goal(0.97), METRICS["accuracy"])
     for number, (size, value) in enumerate(rows):
         low, high = wilson(value, n)
-        result = Result(f"{number:04x}", size, Quality("accuracy", "val", value, low, high, n), cost={"ram_bytes": size})
+        result = Result(
+            f"{number:04x}", size, Quality("accuracy", "val", value, low, high, n), cost={"ram_bytes": size}
+        )
         made.trials.append(Trial(number, 0, 1.0, {"bytes": number}, result.id, result))
     return made
 

@@ -1,5 +1,4 @@
 from contracts.searcher import MadeSpace, SearcherContract
-
 from paredown.core.goal import Goal
 from paredown.core.metric import METRICS
 from paredown.search.history import History

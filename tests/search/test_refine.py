@@ -8,7 +8,8 @@ from paredown.search.refine import gain, needed, promotable, replicated, resized
 
 def with_settings(made, settings, rungs=None):
     made.trials[:] = [
-        Trial(t.number, (rungs or [0] * len(made.trials))[t.number], 1.0, settings[t.number], t.candidate, t.result) for t in made.trials
+        Trial(t.number, (rungs or [0] * len(made.trials))[t.number], 1.0, settings[t.number], t.candidate, t.result)
+        for t in made.trials
     ]
     return made
 
@@ -35,13 +36,22 @@ def test_a_promising_recipe_is_trained_again_with_other_seeds_until_it_is_confir
     assert replicated(made, 0) == {"bytes": 480, "replica": 1}
     twice = with_settings(history([(500, 0.999), (500, 0.998)], n=2000), [{"bytes": 480}, {"bytes": 480, "replica": 1}])
     assert replicated(twice, 0) == {"bytes": 480, "replica": 2}
-    thrice = with_settings(history([(500, 0.999)] * 3, n=2000), [{"bytes": 480}, {"bytes": 480, "replica": 1}, {"bytes": 480, "replica": 2}])
+    thrice = with_settings(
+        history([(500, 0.999)] * 3, n=2000),
+        [{"bytes": 480}, {"bytes": 480, "replica": 1}, {"bytes": 480, "replica": 2}],
+    )
     assert replicated(thrice, 0) is None
 
 
 def test_larger_ones_than_a_confirmed_one_are_not_confirmed():
     rows = [(500, 0.999)] * 3 + [(700, 0.999), (300, 0.999)]
-    settings = [{"bytes": 480}, {"bytes": 480, "replica": 1}, {"bytes": 480, "replica": 2}, {"bytes": 680}, {"bytes": 280}]
+    settings = [
+        {"bytes": 480},
+        {"bytes": 480, "replica": 1},
+        {"bytes": 480, "replica": 2},
+        {"bytes": 680},
+        {"bytes": 280},
+    ]
     assert replicated(with_settings(history(rows, n=2000), settings), 0) == {"bytes": 280, "replica": 1}
 
 
@@ -58,7 +68,9 @@ def test_what_was_tried_is_not_tried_again():
 def test_the_smallest_promising_one_is_trained_longer_first():
     made = with_settings(history([(300, 0.90), (400, 0.985), (500, 0.99)]), sizes(1, 2, 3))
     assert promotable(made, 1, 1) == {"bytes": 2}
-    taken = with_settings(history([(300, 0.90), (400, 0.985), (500, 0.99), (400, 0.985)]), sizes(1, 2, 3, 2), [0, 0, 0, 1])
+    taken = with_settings(
+        history([(300, 0.90), (400, 0.985), (500, 0.99), (400, 0.985)]), sizes(1, 2, 3, 2), [0, 0, 0, 1]
+    )
     assert promotable(taken, 1, 1) == {"bytes": 3}
     assert promotable(history([]), 1, 1) is None
 

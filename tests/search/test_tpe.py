@@ -1,7 +1,6 @@
 from statistics import mean
 
 from contracts.searcher import MadeSpace, SearcherContract, best, searched, told
-
 from paredown.core.goal import Goal
 from paredown.core.metric import METRICS
 from paredown.search.history import History

@@ -68,7 +68,9 @@ def test_evaluate_gives_what_the_search_said(folder, monkeypatch):
 
 def test_apply_runs_a_recipe_and_measures_the_same_way(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    (folder / "r.yaml").write_text("steps:\n  - {part: train.finetune, plan: {epochs: 5, lr: 0.01}}\n  - {part: edit.fold_batchnorm}\n  - {part: quantize.uniform, bits: 4}\n")
+    (folder / "r.yaml").write_text(
+        "steps:\n  - {part: train.finetune, plan: {epochs: 5, lr: 0.01}}\n  - {part: edit.fold_batchnorm}\n  - {part: quantize.uniform, bits: 4}\n"
+    )
     code, out = call(monkeypatch, "apply", "r.yaml", "digits", "--out", "applied", "--json")
     found = json.loads(out)
     assert code == 0 and found["best"]["test"]["value"] > 0.8
@@ -111,7 +113,10 @@ def test_the_catalogue_lists_and_speaks_json(verb, monkeypatch):
     assert code == 0 and json.loads(out)["schema"] == f"paredown/{verb}/1"
 
 
-@pytest.mark.parametrize("verb", ["find", "apply", "analyze", "evaluate", "export", "report", "methods", "tasks", "models", "targets", "cite"])
+@pytest.mark.parametrize(
+    "verb",
+    ["find", "apply", "analyze", "evaluate", "export", "report", "methods", "tasks", "models", "targets", "cite"],
+)
 def test_every_verb_has_help_with_an_example(verb, monkeypatch):
     code, text = call(monkeypatch, verb, "--help")
     assert code == 0 and f"Example: paredown {verb}" in " ".join(text.split())

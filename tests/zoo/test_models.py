@@ -12,10 +12,10 @@ from torch import nn
 
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
-from paredown.export.lower import build
-from paredown.export.runtime import predictor
 from paredown.graph.freeze import freeze
 from paredown.methods.loss.cross_entropy import CrossEntropy
+from paredown.targets.lower import build
+from paredown.targets.runtime import predictor
 from paredown.train.data import Data
 from paredown.train.fit import fit
 from paredown.zoo.resolve import load_weights_, models, module_of, network

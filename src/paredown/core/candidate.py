@@ -31,7 +31,13 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """Return the candidate as JSON."""
-        return {"spec": dict(self.spec), "recipe": self.recipe.to_json(), "seed": self.seed, "data": self.data, "code": REVISION}
+        return {
+            "spec": dict(self.spec),
+            "recipe": self.recipe.to_json(),
+            "seed": self.seed,
+            "data": self.data,
+            "code": REVISION,
+        }
 
     @staticmethod
     def of_json(data: dict[str, Any]) -> "Candidate":

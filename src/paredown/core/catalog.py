@@ -70,7 +70,9 @@ def part(name: str, card: Card) -> Callable[[type], type]:
             raise TypeError(f"part {name!r} must be a frozen dataclass")
         kinds = [kind for kind, protocol in KINDS.items() if all(hasattr(cls, verb) for verb in _verbs(protocol))]
         if len(kinds) != 1:
-            raise TypeError(f"part {name!r} has the verbs of {kinds or 'no kind'}; it must have those of exactly one kind")
+            raise TypeError(
+                f"part {name!r} has the verbs of {kinds or 'no kind'}; it must have those of exactly one kind"
+            )
         if name in _ENTRIES and _ENTRIES[name].cls.__module__ != cls.__module__:
             raise TypeError(f"part {name!r} is registered twice: {_ENTRIES[name].cls.__module__} and {cls.__module__}")
         _check_at_birth(cls)
@@ -105,7 +107,7 @@ def discover(package: str) -> None:
 
 @functools.cache
 def _discover_all() -> None:
-    for room in ("methods", "export", "search"):
+    for room in ("methods", "targets", "search"):
         discover(f"paredown.{room}")
     for entry_point in importlib.metadata.entry_points(group="paredown.parts"):
         discover(entry_point.value)
@@ -148,7 +150,9 @@ def _value(value: Any, hint: Any = None) -> Any:
     if isinstance(value, dict) and dataclasses.is_dataclass(hint):
         known = [f.name for f in dataclasses.fields(hint)]
         if unknown := set(value) - set(known):
-            raise BadInput(f"{hint.__name__} has no field {sorted(map(str, unknown))[0]!r}; its fields: {', '.join(known)}")  # type: ignore[union-attr]
+            raise BadInput(
+                f"{hint.__name__} has no field {sorted(map(str, unknown))[0]!r}; its fields: {', '.join(known)}"
+            )  # type: ignore[union-attr]
         return hint(**value)  # type: ignore[operator]
     return tuple(_value(v) for v in value) if isinstance(value, list | tuple) else value
 
@@ -156,7 +160,10 @@ def _value(value: Any, hint: Any = None) -> Any:
 def describe(instance: Any) -> Any:
     """Return a part as JSON: {"part": name, field: value…}; the inverse of `build`."""
     if hasattr(instance, "part_name"):
-        return {"part": instance.part_name, **{f.name: describe(getattr(instance, f.name)) for f in dataclasses.fields(instance)}}
+        return {
+            "part": instance.part_name,
+            **{f.name: describe(getattr(instance, f.name)) for f in dataclasses.fields(instance)},
+        }
     if dataclasses.is_dataclass(instance) and not isinstance(instance, type):
         return dataclasses.asdict(instance)
     return [describe(v) for v in instance] if isinstance(instance, tuple | list) else instance

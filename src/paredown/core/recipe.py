@@ -35,12 +35,18 @@ class Recipe:
         for at, step in enumerate(self.steps, 1):
             name = getattr(step, "part_name", None)
             if name is None or entry(name).kind != "step":
-                raise BadInput(f"step {at} of the recipe, {name or step!r}, is not a step; `paredown methods` lists the steps")
+                raise BadInput(
+                    f"step {at} of the recipe, {name or step!r}, is not a step; `paredown methods` lists the steps"
+                )
             card = step.card
             if missing := card.takes - forms:
-                raise BadInput(f"step {at}, {name}, needs a {'/'.join(sorted(missing))} network; put such a step before it")
+                raise BadInput(
+                    f"step {at}, {name}, needs a {'/'.join(sorted(missing))} network; put such a step before it"
+                )
             if clash := card.forbids & forms:
-                raise BadInput(f"step {at}, {name}, cannot follow a step that leaves weights {'/'.join(sorted(clash))}; move it earlier")
+                raise BadInput(
+                    f"step {at}, {name}, cannot follow a step that leaves weights {'/'.join(sorted(clash))}; move it earlier"
+                )
             forms = forms | card.gives
         return forms
 

@@ -118,9 +118,14 @@ class Store:
 
     def candidate(self, candidate_id: str) -> Candidate:
         """Return a stored candidate. Raises BadInput when there is none of that id."""
-        if not re.fullmatch(r"[0-9a-f]{4,64}", candidate_id) or not (self.candidate_folder(candidate_id) / "candidate.json").exists():
+        if (
+            not re.fullmatch(r"[0-9a-f]{4,64}", candidate_id)
+            or not (self.candidate_folder(candidate_id) / "candidate.json").exists()
+        ):
             known = sorted(p.parent.name for p in self.folder.glob("candidates/*/result.json"))
-            raise BadInput(f"run {self.folder} has no candidate {candidate_id!r}; it has {len(known)}, such as {', '.join(known[:3])}")
+            raise BadInput(
+                f"run {self.folder} has no candidate {candidate_id!r}; it has {len(known)}, such as {', '.join(known[:3])}"
+            )
         return Candidate.of_json(read_json(self.candidate_folder(candidate_id) / "candidate.json"))
 
     def result(self, candidate_id: str) -> Result | None:

@@ -163,5 +163,7 @@ WEIGHTED = frozenset({*CONVOLUTIONS, "linear"})
 def op_named(name: str) -> Op:
     """Return the operator, or raise BadInput saying that it is not in the table."""
     if name not in OPS:
-        raise BadInput(f"operator {name!r} is not among the {len(OPS)} that paredown knows; rewrite the layer that uses it")
+        raise BadInput(
+            f"operator {name!r} is not among the {len(OPS)} that paredown knows; rewrite the layer that uses it"
+        )
     return OPS[name]

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,9 @@ class Search:
                 results[event["number"]] = self.store.result(event["candidate"])
                 spent = event["spent_s"]
         for number, event in sorted(asked.items()):
-            trial = Trial(number, event["rung"], event["effort"], event["settings"], event["candidate"], results.get(number))
+            trial = Trial(
+                number, event["rung"], event["effort"], event["settings"], event["candidate"], results.get(number)
+            )
             self.history.trials.append(trial)
         self.started -= spent
         self.deadline = None if self.terms.budget_s is None else self.started + self.terms.budget_s - FINISH_S
@@ -128,7 +130,9 @@ class Search:
     def progress(self) -> float:
         """Return how much of the trials or of the time is used, whichever is more, in 0…1."""
         by_count = len(self.history.trials) / self.terms.trials if self.terms.trials else 0.0
-        by_time = (time.time() - self.started) / self.terms.budget_s if self.terms.budget_s and not self.terms.trials else 0.0
+        by_time = (
+            (time.time() - self.started) / self.terms.budget_s if self.terms.budget_s and not self.terms.trials else 0.0
+        )
         return min(1.0, max(by_count, by_time))
 
     def rung_now(self) -> int:

@@ -7,7 +7,10 @@ def explain(history: History, baseline: float | None) -> str:
     """Return, in one paragraph, what kept the floor from being reached: capacity, data, a step or a limit; and what to try."""
     good = [t for t in history.trials if t.good]
     if not good:
-        failed = next((t.result.failed for t in history.trials if t.result and t.result.failed), "no trial was finished in the budget")
+        failed = next(
+            (t.result.failed for t in history.trials if t.result and t.result.failed),
+            "no trial was finished in the budget",
+        )
         return f"no candidate has a result: {failed}; give a larger --budget"
     sign = 1 if history.metric.higher_is_better else -1
     top = max(good, key=history.quality)

@@ -125,11 +125,19 @@ class DenseSpace:
     def spec(self, settings: Settings) -> dict[str, Any]:
         """Return the model that settings describe."""
         widths = [settings[f"width{at}"] for at in range(settings["depth"])]
-        return {"model": "dense", "widths": widths, "stem": list(settings["stem"]), "reduce": settings["reduce"], "head": settings["head"]}
+        return {
+            "model": "dense",
+            "widths": widths,
+            "stem": list(settings["stem"]),
+            "reduce": settings["reduce"],
+            "head": settings["head"],
+        }
 
     def candidate(self, settings: Settings, effort: float) -> Candidate:
         """Return the candidate that settings describe, trained with `effort` (1: a whole training)."""
-        return Candidate(self.spec(settings), recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data)
+        return Candidate(
+            self.spec(settings), recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data
+        )
 
     def baseline(self, effort: float) -> Candidate:
         """Return the first start's network in float."""
@@ -170,7 +178,9 @@ class VectorSpace:
 
     def candidate(self, settings: Settings, effort: float) -> Candidate:
         """Return the candidate that settings describe, trained with `effort` (1: a whole training)."""
-        return Candidate(self.spec(settings), recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data)
+        return Candidate(
+            self.spec(settings), recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data
+        )
 
     def baseline(self, effort: float) -> Candidate:
         """Return the first start's network in float."""
@@ -205,7 +215,9 @@ class ModelSpace:
 
     def candidate(self, settings: Settings, effort: float) -> Candidate:
         """Return the candidate that settings describe, trained with `effort` (1: a whole training)."""
-        return Candidate(self.model, recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data)
+        return Candidate(
+            self.model, recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data
+        )
 
     def baseline(self, effort: float) -> Candidate:
         """Return the given network in float."""

@@ -19,11 +19,11 @@ from paredown.core.store import read_json, write_whole
 from paredown.core.task import Task
 from paredown.core.work import Work
 from paredown.cost.count import count, layers
-from paredown.export.container import tensor_bytes
-from paredown.export.container import write as pack
-from paredown.export.deliver import deliver, latency_ms, load
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
+from paredown.targets.container import tensor_bytes
+from paredown.targets.container import write as pack
+from paredown.targets.deliver import deliver, latency_ms, load
 from paredown.train.data import Data
 from paredown.train.evaluate import evaluate, scores
 from paredown.train.fit import Extras, Stopped, fit
@@ -76,7 +76,9 @@ class Bench:
         return Work({"fit": fitting, "calib": (calib.x, calib.y), "evaluate": evaluating}, candidate.seed)
 
 
-def run(candidate: Candidate, bench: Bench, told: Callable[[str], None] | None = None) -> tuple[Result, list[dict[str, str]]]:
+def run(
+    candidate: Candidate, bench: Bench, told: Callable[[str], None] | None = None
+) -> tuple[Result, list[dict[str, str]]]:
     """Return the candidate's result and its notes; its network and files are written below `bench.folder`.
 
     Raises OutOfTime when the bench's deadline passes. Input that a step refuses makes a failed result, not an error.
@@ -112,7 +114,9 @@ def trained(
         bench.watch()
         if told:
             told(step.part_name)
-        work = bench.work(candidate, bench.folder / "steps" / f"{ids[at]}.checkpoint").scoped(step.part_name, step.card.needs)
+        work = bench.work(candidate, bench.folder / "steps" / f"{ids[at]}.checkpoint").scoped(
+            step.part_name, step.card.needs
+        )
         torch.manual_seed(candidate.seed)
         net = step.apply(net, work)
         story = [*story, _chapter(step.part_name, net, bench, time.time() - start)]
@@ -141,7 +145,9 @@ def finished(candidate: Candidate, net: Net, bench: Bench, folder: Path, story: 
     """Return the result of a trained network: its files written and measured on validation, its cost counted."""
     frozen = freeze(net)
     source = scores(net, bench.split("val"))
-    artifacts = tuple(deliver(frozen, source, bench.task, "val", target, folder / "artifacts") for target in bench.targets)
+    artifacts = tuple(
+        deliver(frozen, source, bench.task, "val", target, folder / "artifacts") for target in bench.targets
+    )
     cost = count(net)
     first = artifacts[0]
     sizes = tensor_bytes(frozen)

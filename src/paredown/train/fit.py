@@ -88,7 +88,9 @@ class _Run:
         decayed = [p for p in self.parameters if p.dim() > 1]
         plain = [p for p in self.parameters if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=plan.lr, betas=(0.9, 0.98), fused=True)
+        self.optimiser = torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=plan.lr, betas=(0.9, 0.98), fused=True
+        )
         self.state = _State()
         self.last_loss = math.nan
 
@@ -138,7 +140,9 @@ class _Run:
                 self.extras.watch(state.step / self.total)
         self.last_loss = float(loss)
         if not math.isfinite(self.last_loss):
-            raise BadInput(f"training diverged in epoch {state.epoch + 1}: the loss is {self.last_loss}; lower lr={plan.lr:g}")
+            raise BadInput(
+                f"training diverged in epoch {state.epoch + 1}: the loss is {self.last_loss}; lower lr={plan.lr:g}"
+            )
 
     def one_step(self, x: Tensor, y: Tensor) -> Tensor:
         """Take one optimiser step and let the habits see it."""

@@ -12,7 +12,10 @@ from paredown.zoo.resolve import models
 
 def parts() -> list[dict[str, Any]]:
     """Return a row for each part: its name, kind, title, paper and year."""
-    return [{"name": e.name, "kind": e.kind, "title": e.card.title, "paper": e.card.paper, "year": e.card.year} for e in entries()]
+    return [
+        {"name": e.name, "kind": e.kind, "title": e.card.title, "paper": e.card.paper, "year": e.card.year}
+        for e in entries()
+    ]
 
 
 def card(name: str) -> dict[str, Any]:
@@ -22,7 +25,9 @@ def card(name: str) -> dict[str, Any]:
     fields = []
     for f in dataclasses.fields(found.cls):
         default = "required" if f.default is dataclasses.MISSING else repr(f.default)
-        fields.append({"field": f.name, "default": default, "allowed": knobs[f.name].allowed() if f.name in knobs else ""})
+        fields.append(
+            {"field": f.name, "default": default, "allowed": knobs[f.name].allowed() if f.name in knobs else ""}
+        )
     listed = {key: sorted(getattr(found.card, key)) for key in ("changes", "needs", "takes", "forbids", "gives")}
     return {
         "schema": "paredown/card/1", "name": found.name, "kind": found.kind, "title": found.card.title, "paper": found.card.paper,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from paredown.data.tasks import load
-from paredown.export.deliver import measure
+from paredown.targets.deliver import measure
 
 
 def evaluate(artifact: str | Path, task: Any, split: str = "test", confidence: float = 0.95) -> dict[str, Any]:

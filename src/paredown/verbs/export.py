@@ -7,14 +7,16 @@ from paredown.core.artifact import Artifact
 from paredown.core.errors import BadInput
 from paredown.core.store import Store, read_json
 from paredown.data.tasks import load
-from paredown.export.deliver import backend, deliver
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
+from paredown.targets.deliver import backend, deliver
 from paredown.train.data import Data
 from paredown.train.evaluate import scores
 
 
-def export(run: Any, to: str | tuple[str, ...] | list[str], out: str | Path | None = None, task: Any = None) -> list[Artifact]:
+def export(
+    run: Any, to: str | tuple[str, ...] | list[str], out: str | Path | None = None, task: Any = None
+) -> list[Artifact]:
     """Write further formats of a run's winner or of any candidate, each verified on the validation split.
 
     run: a Run, a run's folder, or "folder:candidate". to: one target or several. out: where the files go (the run's
@@ -32,7 +34,12 @@ def export(run: Any, to: str | tuple[str, ...] | list[str], out: str | Path | No
         raise BadInput(f"task {data.name} is not the data that run {folder} was made with; its digest differs")
     net = Net.load(store.candidate_folder(candidate.id) / "net")
     source, frozen = scores(net, Data.of(data, "val")), freeze(net)
-    return [deliver(frozen, source, data, "val", target, Path(out) if out is not None else folder / "exports" / candidate.id) for target in targets]
+    return [
+        deliver(
+            frozen, source, data, "val", target, Path(out) if out is not None else folder / "exports" / candidate.id
+        )
+        for target in targets
+    ]
 
 
 def located(run: Any) -> tuple[Path, str]:
@@ -46,6 +53,8 @@ def located(run: Any) -> tuple[Path, str]:
     if not candidate_id:
         found = read_json(Path(folder) / "found.json") if (Path(folder) / "found.json").exists() else {}
         if not found.get("best"):
-            raise BadInput(f"run {folder} has no winner yet; go on with it (find … --resume), or name a candidate like {folder}:ID")
+            raise BadInput(
+                f"run {folder} has no winner yet; go on with it (find … --resume), or name a candidate like {folder}:ID"
+            )
         candidate_id = found["best"]["id"]
     return Path(folder), candidate_id

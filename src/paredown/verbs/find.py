@@ -20,24 +20,20 @@ from paredown.core.catalog import entry
 from paredown.core.errors import BadInput
 from paredown.core.frontier import pareto
 from paredown.core.goal import Goal, parse_limits
-from paredown.core.metric import Quality
 from paredown.core.recipe import Recipe
 from paredown.core.store import Store, read_json, write_whole
 from paredown.core.task import Task
 from paredown.core.units import seconds
 from paredown.data.tasks import load
-from paredown.export.deliver import backend, deliver
-from paredown.graph.freeze import freeze
-from paredown.graph.net import Net
-from paredown.report.page import write_report
+from paredown.reports.page import write_report
 from paredown.search.choose import Choice, choose
 from paredown.search.engine import Search, Terms, run_folder
 from paredown.search.explain import explain
 from paredown.search.history import History, Trial
 from paredown.search.space import DenseSpace, Measure, ModelSpace, Space, VectorSpace
 from paredown.search.trial import Bench, run
-from paredown.train.data import Data
-from paredown.train.evaluate import scores
+from paredown.targets.deliver import backend
+from paredown.verbs.hand_over import hand_over
 from paredown.zoo.resolve import network
 
 Told = Callable[[dict[str, Any]], None]
@@ -111,7 +107,9 @@ def find(  # noqa: PLR0913 - the surface's options, by keyword
     return _run_of(folder, document)
 
 
-def _goal(data: Task, goal: Goal | None, floor: float | None, minimize: str, limits: Any, confidence: float | None) -> Goal:
+def _goal(
+    data: Task, goal: Goal | None, floor: float | None, minimize: str, limits: Any, confidence: float | None
+) -> Goal:
     if goal is None:
         if floor is None:
             raise BadInput("floor is missing; say what the model must reach, like --floor 0.97")
@@ -138,7 +136,7 @@ def device_named(device: str) -> str:
     """Return the torch device that "auto", "cpu" or "cuda" stands for. Raises BadInput for one that is not here."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda"):
+    if device.split(":", maxsplit=1)[0] not in ("cpu", "cuda"):
         raise BadInput(f"device {device!r} is unknown; allowed: auto, cpu, cuda")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BadInput(f"device {device!r} is not on this machine; use --device cpu")
@@ -183,7 +181,9 @@ def _finished(store: Store, asked: dict[str, Any]) -> Run:
     """Return the run as it ended. Its winner has met the test split, so it cannot be searched further."""
     before = store.asked or {}
     if any(before["terms"].get(key) != asked["terms"][key] for key in ("budget_s", "trials")):
-        raise BadInput(f"run {store.folder} is finished and its winner has met the test split; search further in another --out")
+        raise BadInput(
+            f"run {store.folder} is finished and its winner has met the test split; search further in another --out"
+        )
     return _run_of(store.folder, read_json(store.folder / "found.json"))
 
 
@@ -203,7 +203,9 @@ def _agree(store: Store, asked: dict[str, Any], resume: bool) -> None:
     fresh = json.loads(json.dumps(asked))
     for key in SAME:
         if before.get(key) != fresh.get(key):
-            raise BadInput(f"run {store.folder} was asked for another {key}: {_short(before.get(key))}, now {_short(fresh.get(key))}; give another --out")
+            raise BadInput(
+                f"run {store.folder} was asked for another {key}: {_short(before.get(key))}, now {_short(fresh.get(key))}; give another --out"
+            )
 
 
 def _short(value: Any) -> str:
@@ -241,12 +243,16 @@ def _conclude(store: Store, search: Search, choice: Choice | None, data: Task, s
     value = baseline.val.value if baseline and baseline.val else None
     if choice is not None and choice.trial.result is not None:
         candidate = store.candidate(choice.trial.candidate)
-        best, test = hand_over(store, candidate, choice.trial.result, data, search.terms.targets, goal.confidence or 0.95)
+        best, test = hand_over(
+            store, candidate, choice.trial.result, data, search.terms.targets, goal.confidence or 0.95
+        )
         document["best"] = best
         low = test.low if search.task.metric.higher_is_better else test.high
         judged = test.value if goal.confidence is None else low
         document["reached"] = search.task.metric.reached(judged, goal.floor) and search.history.fits(choice.trial)
-        document["sense"] = "test value" if goal.confidence is None else f"bound of the {goal.confidence:g} interval on test"
+        document["sense"] = (
+            "test value" if goal.confidence is None else f"bound of the {goal.confidence:g} interval on test"
+        )
         document["chosen"] = _chosen(search.history, choice)
     if not document["reached"]:
         document["why"] = explain(search.history, value)
@@ -258,70 +264,23 @@ def _conclude(store: Store, search: Search, choice: Choice | None, data: Task, s
 
 def _chosen(history: History, choice: Choice) -> dict[str, Any]:
     sign = 1 if history.metric.higher_is_better else -1
-    return {"among": choice.among, "expected": sign * choice.expected, "probability": choice.probability, "how": choice.sense}
+    return {
+        "among": choice.among,
+        "expected": sign * choice.expected,
+        "probability": choice.probability,
+        "how": choice.sense,
+    }
 
 
 def _baseline_row(candidate: Candidate, result: Result | None) -> dict[str, Any] | None:
     if result is None:
         return None
-    return {"id": result.id, "spec": dict(candidate.spec), "file_bytes": result.file_bytes, "val": result.val.to_json() if result.val else None}
-
-
-def hand_over(
-    store: Store, candidate: Candidate, result: Result, data: Task, targets: tuple[str, ...], confidence: float = 0.95
-) -> tuple[dict[str, Any], Quality]:
-    """Write the winner's files beside the log, measure each on the test split, and return (JSON of `best`, test quality).
-
-    confidence: of the intervals on test.
-    """
-    net = Net.load(store.candidate_folder(candidate.id) / "net")
-    frozen, held = freeze(net), Data.of(data, "test")
-    source = scores(net, held)
-    artifacts = []
-    for target in targets:
-        made = deliver(frozen, source, data, "test", target, store.folder / "artifacts", confidence)
-        engine = backend(target)
-        final = store.folder / f"best{engine.suffix}"
-        Path(made.path).replace(final)
-        artifacts.append(replace(made, path=str(final)))
-    (store.folder / "artifacts").rmdir()
-    test = artifacts[0].quality
-    assert test is not None
-    final_result = replace(result, test=test)
-    write_whole(store.candidate_folder(candidate.id) / "result.json", json.dumps(final_result.to_json()))
-    _winner(store, data, artifacts[0], source)
-    cost = {k: result.cost[k] for k in ("params", "nonzero", "macs", "bops", "ram_bytes")}
-    best = {
-        "id": candidate.id, "recipe": candidate.recipe.to_json(), "spec": dict(candidate.spec), "file_bytes": artifacts[0].bytes,
-        "artifacts": [_artifact_row(a) for a in artifacts], "cost": cost,
-        "val": result.val.to_json() if result.val else None, "test": test.to_json(),
-    }  # fmt: skip
-    return best, test
-
-
-def _artifact_row(artifact: Artifact) -> dict[str, Any]:
-    return {k: v for k, v in artifact.to_json().items() if k != "quality"} | {"test": artifact.quality.value if artifact.quality else None}
-
-
-def _winner(store: Store, data: Task, artifact: Artifact, source: np.ndarray) -> None:
-    """Write what the report shows of the winner on the test split: the confusion matrix and some wrong answers."""
-    labels, said = data.splits["test"].y, source.argmax(1)
-    count = len(data.classes)
-    confusion = np.zeros((count, count), dtype=int)
-    np.add.at(confusion, (labels, said), 1)
-    wrong = np.flatnonzero(labels != said)[:24]
-    examples = [{"index": int(i), "label": int(labels[i]), "said": int(said[i]), "x": _picture(data, int(i))} for i in wrong]
-    document = {"schema": "paredown/winner/1", "classes": list(data.classes), "confusion": confusion.tolist(), "wrong": examples}
-    write_whole(store.folder / "winner.json", json.dumps(document))
-
-
-def _picture(data: Task, at: int) -> Any:
-    """Return one test sample as whole numbers 0…255 (channels × height × width), or None for what is no picture."""
-    if len(data.shape) != 3:
-        return None
-    x = data.splits["test"].x[at].astype(float) * data.scale
-    low, high = float(x.min()), float(x.max())
-    return ((x - low) / max(high - low, 1e-9) * 255).round().astype(int).tolist()
+    return {
+        "id": result.id,
+        "spec": dict(candidate.spec),
+        "file_bytes": result.file_bytes,
+        "val": result.val.to_json() if result.val else None,
+    }
 
 
 def apply(
@@ -347,7 +306,9 @@ def apply(
     candidate = Candidate(spec, steps, seed, data.digest)
     folder = run_folder(out, f"{data.name}-apply")
     with Store(folder) as store:
-        store.ask(_asked(data, Goal(data.metric.low if data.metric.higher_is_better else data.metric.high), terms, "", model))
+        store.ask(
+            _asked(data, Goal(data.metric.low if data.metric.higher_is_better else data.metric.high), terms, "", model)
+        )
         bench = Bench(data.without("test"), terms.device, folder, terms.targets[:1])
         result, notes = run(candidate, bench)
         if result.failed:
@@ -367,7 +328,9 @@ def apply(
 
 def _run_of(folder: Path, document: dict[str, Any]) -> Run:
     rows = document["best"]["artifacts"] if document["best"] else []
-    best = Artifact(**{k: rows[0][k] for k in ("target", "path", "bytes", "sha256", "itemised", "mismatches", "n")}) if rows else None
+    best = (
+        Artifact(**{k: rows[0][k] for k in ("target", "path", "bytes", "sha256", "itemised", "mismatches", "n")})
+        if rows
+        else None
+    )
     return Run(folder, document, best, tuple(document["frontier"]))
-
-

@@ -6,7 +6,7 @@ from typing import Any
 from paredown.core.catalog import Entry, entry
 from paredown.core.errors import BadInput
 from paredown.core.store import read_json
-from paredown.report.page import write_report
+from paredown.reports.page import write_report
 
 
 def report(run: Any) -> Path:
@@ -38,7 +38,9 @@ def bibtex(found: Entry) -> str:
     """Return a part's paper as a BibTeX entry."""
     card = found.card
     kind, _, number = card.paper.partition(":")
-    where = f"  eprint = {{{number}}},\n  archivePrefix = {{arXiv}}," if kind == "arxiv" else f"  {kind} = {{{number}}},"
+    where = (
+        f"  eprint = {{{number}}},\n  archivePrefix = {{arXiv}}," if kind == "arxiv" else f"  {kind} = {{{number}}},"
+    )
     title = card.source.split(",")[0] or card.title
     key = f"{card.authors.split(',')[0].lower().replace(' ', '')}{card.year}{found.name.split('.')[-1]}"
     authors = " and ".join(name.strip() for name in card.authors.split(","))

@@ -37,7 +37,9 @@ def dense(
             layers.append(nn.MaxPool2d(2))
             sides = [s // 2 for s in sides]
         if min(sides) < 1:
-            raise BadInput(f"model dense with reduce={reduce}, stem={stem} leaves nothing of a {shape[1]} x {shape[2]} picture")
+            raise BadInput(
+                f"model dense with reduce={reduce}, stem={stem} leaves nothing of a {shape[1]} x {shape[2]} picture"
+            )
     if head == "pool":
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], classes))

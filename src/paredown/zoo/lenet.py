@@ -8,7 +8,9 @@ from paredown.core.errors import BadInput
 def lenet_300_100(shape: tuple[int, ...], classes: int) -> nn.Sequential:
     """Return the fully connected network of 300 and 100 units; 266,610 parameters on 28 x 28 pictures."""
     size = shape[0] * shape[1] * shape[2] if len(shape) == 3 else shape[0]
-    return nn.Sequential(nn.Flatten(), nn.Linear(size, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, classes))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(size, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, classes)
+    )
 
 
 def lenet_5(shape: tuple[int, ...], classes: int) -> nn.Sequential:

@@ -30,7 +30,10 @@ def models() -> dict[str, Maker]:
     for module_info in pkgutil.iter_modules(paredown.zoo.__path__, "paredown.zoo."):
         module = importlib.import_module(module_info.name)
         for name, function in inspect.getmembers(module, inspect.isfunction):
-            if function.__module__ == module.__name__ and list(inspect.signature(function).parameters)[:2] == ["shape", "classes"]:
+            if function.__module__ == module.__name__ and list(inspect.signature(function).parameters)[:2] == [
+                "shape",
+                "classes",
+            ]:
                 found[name] = function
     return dict(sorted(found.items()))
 
@@ -40,7 +43,9 @@ def network(spec: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed:
 
     Raises BadInput for an unknown model, settings it does not take, or one that does not fit the samples.
     """
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k not in ("model", "weights", "digest")}
+    settings = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k not in ("model", "weights", "digest")
+    }
     torch.manual_seed(seed)
     module = module_of(str(spec["model"]), shape, classes, settings)
     if spec.get("weights"):
@@ -50,7 +55,9 @@ def network(spec: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed:
     scores = net.eval()(torch.rand(2, *shape))
     if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != (2, classes):
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-        raise BadInput(f"model {spec['model']} returns {got} for two samples; this task needs scores of shape (2, {classes})")
+        raise BadInput(
+            f"model {spec['model']} returns {got} for two samples; this task needs scores of shape (2, {classes})"
+        )
     return net
 
 
@@ -87,12 +94,17 @@ def _called(name: str, function: Maker, shape: tuple[int, ...], classes: int, se
     parameters = inspect.signature(function).parameters
     offered: dict[str, Any] = {"shape": shape, "classes": classes, "num_classes": classes, **settings}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if unknown := set(settings) - set(parameters):
-        if not open_ended:
-            raise BadInput(f"model {name} takes no {sorted(unknown)[0]!r}; it takes {', '.join(parameters) or 'nothing'}")
-    missing = [p.name for p in parameters.values() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in offered]
+    if (unknown := set(settings) - set(parameters)) and not open_ended:
+        raise BadInput(f"model {name} takes no {sorted(unknown)[0]!r}; it takes {', '.join(parameters) or 'nothing'}")
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in offered
+    ]
     if missing:
-        raise BadInput(f"model {name} wants {missing[0]!r}, which is unknown here; give it a default, or use shape, classes or num_classes")
+        raise BadInput(
+            f"model {name} wants {missing[0]!r}, which is unknown here; give it a default, or use shape, classes or num_classes"
+        )
     try:
         module = function(**{k: v for k, v in offered.items() if k in parameters})
     except BadInput:
@@ -135,7 +147,9 @@ def _from_library(name: str, classes: int) -> nn.Module:
 
         return torchvision.models.get_model(model, weights=None, num_classes=classes)
     except ImportError as error:
-        raise BadInput(f"model {name} needs {library}, which is not installed; pip install 'paredown[vision]'") from error
+        raise BadInput(
+            f"model {name} needs {library}, which is not installed; pip install 'paredown[vision]'"
+        ) from error
     except (RuntimeError, ValueError, TypeError) as error:
         raise BadInput(f"model {name} cannot be made: {str(error).splitlines()[0]}") from error
 
@@ -148,7 +162,11 @@ def _line(error: BaseException) -> str:
 def load_weights_(module: nn.Module, path: Path) -> None:
     """Load a state dict into a module, in place: safetensors, or torch's format with weights_only=True. Raises BadInput."""
     try:
-        state = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
+        state = (
+            safetensors.torch.load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, weights_only=True, map_location="cpu")
+        )
     except OSError as error:
         raise BadInput(f"weights {path} cannot be read: {error.strerror or error}") from error
     # Bytes that are no state dict make torch's reader raise a dozen unrelated classes (struct.error, IndexError, …).
@@ -156,7 +174,9 @@ def load_weights_(module: nn.Module, path: Path) -> None:
         what = f"weights {path} are neither safetensors nor a plain state dict; nothing is unpickled"
         raise BadInput(f"{what}: {_line(error)[:120]}") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise BadInput(f"weights {path} are not a state dict of tensors; save them with torch.save(model.state_dict(), path)")
+        raise BadInput(
+            f"weights {path} are not a state dict of tensors; save them with torch.save(model.state_dict(), path)"
+        )
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

@@ -17,7 +17,9 @@ def code_lengths(weights: dict[int, int]) -> dict[int, int]:
     """Return {symbol: length in bits} of an optimal prefix code (Huffman 1952). One symbol alone: length 1."""
     if len(weights) == 1:
         return dict.fromkeys(weights, 1)
-    heap: list[tuple[int, int, tuple[int, ...]]] = [(weight, at, (symbol,)) for at, (symbol, weight) in enumerate(sorted(weights.items()))]
+    heap: list[tuple[int, int, tuple[int, ...]]] = [
+        (weight, at, (symbol,)) for at, (symbol, weight) in enumerate(sorted(weights.items()))
+    ]
     heapq.heapify(heap)
     lengths, fresh = dict.fromkeys(weights, 0), len(heap)
     while len(heap) > 1:

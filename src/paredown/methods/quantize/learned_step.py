@@ -66,7 +66,9 @@ class LearnedStepQuantization:
                 if slot is None or not bits:
                     continue
                 if node.op not in WEIGHTED:
-                    work.skip(f"{node.name}.{argument}", f"{node.op} keeps float values; fold batch norms before this step")
+                    work.skip(
+                        f"{node.name}.{argument}", f"{node.op} keeps float values; fold batch norms before this step"
+                    )
                 elif isinstance(slot, Value) or not isinstance(net.slot(slot), Free | LearnedStep):
                     work.skip(f"{node.name}.{argument}", "it is computed or already held, not a trainable weight")
                 elif isinstance(net.slot(slot), Free):

@@ -60,7 +60,9 @@ class Uniform:
                 if slot is None or not bits:
                     continue
                 if node.op not in WEIGHTED:
-                    work.skip(f"{node.name}.{argument}", f"{node.op} keeps float values; fold batch norms before this step")
+                    work.skip(
+                        f"{node.name}.{argument}", f"{node.op} keeps float values; fold batch norms before this step"
+                    )
                 elif isinstance(slot, Value) or not isinstance(held.slot(slot), Free | Masked | Grid):
                     work.skip(f"{node.name}.{argument}", "it is computed or shared, not a plain weight")
                 elif not isinstance(held.slot(slot), Grid):

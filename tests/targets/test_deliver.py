@@ -11,9 +11,9 @@ from frozen_nets import digits, mlp, trained
 from paredown.core.errors import BadInput, Damaged
 from paredown.core.metric import wilson
 from paredown.core.task import Split
-from paredown.export.deliver import LATER, TARGETS, backend, deliver, latency_ms, load, measure
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
+from paredown.targets.deliver import LATER, TARGETS, backend, deliver, latency_ms, load, measure
 from paredown.train.data import Data
 from paredown.train.evaluate import scores
 

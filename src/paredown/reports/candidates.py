@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from paredown.report import words
-from paredown.report.read import Record, Tried
+from paredown.reports import words
+from paredown.reports.read import Record, Tried
 
 KINDS = {"baseline": "Baseline", "frontier": "On the frontier", "candidate": "Candidate"}
 

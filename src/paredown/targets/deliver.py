@@ -14,10 +14,10 @@ from paredown.core.catalog import entry
 from paredown.core.errors import BadInput
 from paredown.core.metric import quality
 from paredown.core.task import Task
-from paredown.export.onnx import Onnx
-from paredown.export.packed import Packed
-from paredown.export.runtime import Predict
 from paredown.graph.frozen import Frozen
+from paredown.targets.onnx import Onnx
+from paredown.targets.packed import Packed
+from paredown.targets.runtime import Predict
 
 TARGETS = ("packed", "onnx")
 LATER = ("litert", "executorch", "c")

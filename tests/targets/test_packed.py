@@ -12,14 +12,14 @@ from frozen_nets import digits, mlp, network, trained
 from paredown.core.artifact import sha256_of
 from paredown.core.errors import BadInput, Damaged
 from paredown.core.work import Work
-from paredown.export.onnx import Onnx
-from paredown.export.packed import Packed
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
 from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
 from paredown.methods.prune.magnitude import Magnitude
 from paredown.methods.quantize.uniform import Uniform
 from paredown.methods.share.kmeans import Kmeans
+from paredown.targets.onnx import Onnx
+from paredown.targets.packed import Packed
 
 
 def variants() -> dict[str, Net]:
@@ -96,7 +96,7 @@ def test_samples_of_another_shape_are_bad_input(tmp_path: Path) -> None:
 
 def test_a_network_that_no_runtime_can_run_is_still_read() -> None:
     """Reading and running are two things: a container holds what ONNX cannot say."""
-    from paredown.export.container import read, write
+    from paredown.targets.container import read, write
 
     assert read(write(network(3))[0]).spec.nodes
 

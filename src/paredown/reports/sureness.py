@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from paredown.report import words
-from paredown.report.chart import Tick, labels, nice
-from paredown.report.read import Json, Record
+from paredown.reports import words
+from paredown.reports.chart import Tick, labels, nice
+from paredown.reports.read import Json, Record
 
 METHODS = {"accuracy": "Wilson's score interval"}
 

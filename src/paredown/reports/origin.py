@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from paredown.core.recipe import SCHEMA
-from paredown.report import words
-from paredown.report.read import Record, Tried
+from paredown.reports import words
+from paredown.reports.read import Record, Tried
 
 Rows = list[tuple[str, str]]
 

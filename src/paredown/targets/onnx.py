@@ -10,8 +10,8 @@ from paredown.core.artifact import Artifact, sha256_of
 from paredown.core.catalog import Card, part
 from paredown.core.errors import BadInput, Damaged
 from paredown.core.store import write_whole
-from paredown.export.lower import OPSET, build
-from paredown.export.runtime import Predict, predictor
+from paredown.targets.lower import OPSET, build
+from paredown.targets.runtime import Predict, predictor
 
 
 @part("onnx", Card(title="ONNX with QDQ, run in ONNX Runtime", source=f"ONNX opset {OPSET}; onnxruntime.ai"))

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paredown.report import words
-from paredown.report.read import Record
+from paredown.reports import words
+from paredown.reports.read import Record
 
 ORDER = ("candidate", "frontier", "baseline", "winner")
 """The kinds of mark, in the order they are drawn: what matters lies on top."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from paredown.core.artifact import sha256_of
-from paredown.report import words
-from paredown.report.read import Json, Record, Tried
+from paredown.reports import words
+from paredown.reports.read import Json, Record, Tried
 
 COUNTED = ("params", "nonzero", "bits", "macs", "bops", "ram_bytes")
 

@@ -7,8 +7,8 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from paredown.core.errors import BadInput
-from paredown.export.onnx_graph import Graph, lowers
 from paredown.graph.spec import Node
+from paredown.targets.onnx_graph import Graph, lowers
 
 
 def _pads(node: Node, dims: int) -> list[int]:

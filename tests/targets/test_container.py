@@ -10,10 +10,10 @@ import pytest
 from frozen_nets import mlp, network
 
 from paredown.core.errors import BadInput, Damaged
-from paredown.export.container import MAGIC, RAW, VERSION, read, tensor_bytes, write
 from paredown.graph.freeze import freeze
 from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, renamed
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped
+from paredown.targets.container import MAGIC, RAW, VERSION, read, tensor_bytes, write
 
 KINDS: dict[str, Stored] = {
     "rounded": Rounded(np.array([[3, -4], [0, 1]], np.int8), np.float32(0.75).reshape(()), 3),
@@ -212,7 +212,7 @@ def test_a_claim_of_a_huge_tensor_takes_no_memory() -> None:
 
 def _with_shape(frozen: Frozen, shape: tuple[int, ...]) -> bytes:
     """Return the network's file with another shape written for its tensor than it has."""
-    from paredown.export import container
+    from paredown.targets import container
 
     class Liar(container._Scribe):
         def slot_shape(self, before, given=None):

@@ -11,14 +11,14 @@ from op_cases import CASES, call
 from torch import Tensor, nn
 
 from paredown.core.errors import BadInput
-from paredown.export.lower import LOWERINGS, build
-from paredown.export.runtime import predictor, session
 from paredown.graph.capture import capture
 from paredown.graph.freeze import freeze
 from paredown.graph.frozen import Frozen
 from paredown.graph.net import Net
 from paredown.graph.ops import OPS
 from paredown.graph.spec import Node, Spec, Value
+from paredown.targets.lower import LOWERINGS, build
+from paredown.targets.runtime import predictor, session
 
 
 def samples(shape: tuple[int, ...], count: int) -> torch.Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from paredown.report import words
-from paredown.report.read import Record
+from paredown.reports import words
+from paredown.reports.read import Record
 
 FULL = 30
 """The most classes whose whole matrix is shown; with more, the commonest confusions stand for it."""

@@ -11,13 +11,13 @@ from onnx import TensorProto, numpy_helper
 
 from paredown.core.errors import BadInput, Damaged
 from paredown.core.work import Work
-from paredown.export.onnx import Onnx
 from paredown.graph.capture import capture
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
 from paredown.graph.slots import Codebook
 from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
 from paredown.methods.quantize.uniform import Uniform
+from paredown.targets.onnx import Onnx
 
 
 def quantized(net: Net, **settings: object) -> Net:

@@ -9,10 +9,10 @@ from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError
 
 from paredown.core.errors import BadInput
-from paredown.export import lower_layers, lower_moves  # noqa: F401  (they register the lowerings)
-from paredown.export.onnx_graph import LOWERINGS, OPSET, Graph
 from paredown.graph.frozen import Frozen
 from paredown.graph.spec import Node, Value
+from paredown.targets import lower_layers, lower_moves  # noqa: F401  (they register the lowerings)
+from paredown.targets.onnx_graph import LOWERINGS, OPSET, Graph
 
 OURS = r"[tcy]\d+(_\d+)?"
 """The names of values inside a model; inputs and outputs get others."""

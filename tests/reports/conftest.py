@@ -182,6 +182,6 @@ class Page(HTMLParser):
 @pytest.fixture
 def shown():
     """Write a folder's report and return its page."""
-    from paredown.report.page import write_report
+    from paredown.reports.page import write_report
 
     return lambda made: Page(write_report(made.path).read_text())

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from paredown.core.errors import BadInput
-from paredown.export.onnx_graph import Graph, lowers
 from paredown.graph.spec import Node
+from paredown.targets.onnx_graph import Graph, lowers
 
 
 @lowers("mean", "mean.dim", "sum.dim_IntList", "amax", "amin")

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from paredown.report import chart
-from paredown.report.answers import picture
-from paredown.report.read import read
+from paredown.reports import chart
+from paredown.reports.answers import picture
+from paredown.reports.read import read
 
 
 @pytest.fixture
@@ -254,6 +254,8 @@ def test_writing_twice_gives_the_same_bytes_and_leaves_nothing_behind(folder, sh
 
 def test_the_report_imports_no_torch(folder):
     folder.searched().found().winner()
-    code = "import sys; from paredown.report import page; page.write_report(sys.argv[1]); print('torch' in sys.modules)"
+    code = (
+        "import sys; from paredown.reports import page; page.write_report(sys.argv[1]); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

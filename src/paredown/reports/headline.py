@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from paredown.report import words
-from paredown.report.read import Record, Tried
+from paredown.reports import words
+from paredown.reports.read import Record, Tried
 
 MARKS = {"reached": "✓", "missed": "✕", "open": "…", "applied": "●"}
 BADGES = {

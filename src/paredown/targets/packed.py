@@ -8,9 +8,9 @@ from paredown.core.artifact import Artifact, sha256_of
 from paredown.core.catalog import Card, part
 from paredown.core.errors import BadInput
 from paredown.core.store import write_whole
-from paredown.export.container import read, write
-from paredown.export.lower import build
-from paredown.export.runtime import Predict, predictor
+from paredown.targets.container import read, write
+from paredown.targets.lower import build
+from paredown.targets.runtime import Predict, predictor
 
 
 @part("packed", Card(title="Packed container (.pdn), decoded and run in ONNX Runtime", source="docs/packed-format.md"))

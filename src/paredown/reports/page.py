@@ -7,8 +7,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from paredown.core.store import write_whole
-from paredown.report import answers, candidates, chart, headline, origin, sureness, tables
-from paredown.report.read import Record, Tried, read
+from paredown.reports import answers, candidates, chart, headline, origin, sureness, tables
+from paredown.reports.read import Record, Tried, read
 
 HERE = Path(__file__).parent
 

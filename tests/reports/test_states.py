@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from paredown.core.errors import BadInput
-from paredown.report.page import write_report
+from paredown.reports.page import write_report
 
 
 def asked_with(folder, **goal):
