@@ -494,7 +494,7 @@ def test_find_takes_an_onnx_file_and_analyze_its_shape(quick, tmp_path, monkeypa
     Path("net.onnx").write_bytes(build(freeze(capture(Residual(), torch.rand(2, 1, 8, 8)))).SerializeToString())
     run = paredown.find("data.npz", floor=0.7, model="net.onnx", trials=1, out="run")
     assert run.reached and run.best is not None
-    assert run.json["best"]["spec"] == {"model": "net.onnx"}
+    assert run.json["best"]["spec"] == {"model": "net.onnx", "digest": sha256_of("net.onnx")}
     assert paredown.analyze("net.onnx")["layers"][0]["shape"] == [1, 6, 8, 8]
     with pytest.raises(BadInput, match=r"samples of shape \(1, 8, 8\), not \(3, 8, 8\)"):
         paredown.analyze("net.onnx", (3, 8, 8))

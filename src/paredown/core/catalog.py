@@ -147,13 +147,13 @@ def build(data: Any) -> Any:
 def _value(value: Any, hint: Any = None) -> Any:
     if isinstance(value, dict) and "part" in value:
         return build(value)
-    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
+    if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         known = [f.name for f in dataclasses.fields(hint)]
         if unknown := set(value) - set(known):
             raise BadInput(
                 f"{hint.__name__} has no field {sorted(map(str, unknown))[0]!r}; its fields: {', '.join(known)}"
-            )  # type: ignore[union-attr]
-        return hint(**value)  # type: ignore[operator]
+            )
+        return hint(**value)
     return tuple(_value(v) for v in value) if isinstance(value, list | tuple) else value
 
 

@@ -137,7 +137,7 @@ class Search:
 
     def rung_now(self) -> int:
         """Return the rung to work on: the cheap ones first."""
-        shares = {0: (1.0,), 1: (0.55, 1.0), 2: (0.35, 0.65, 1.0), 3: (0.3, 0.5, 0.75, 1.0)}[self.rungs]
+        shares = {0: (1.0,), 1: (0.4, 1.0), 2: (0.35, 0.65, 1.0), 3: (0.3, 0.5, 0.75, 1.0)}[self.rungs]
         return next(rung for rung, share in enumerate(shares) if self.progress() <= share)
 
     def proposals(self, count: int) -> list[tuple[int, Settings]]:

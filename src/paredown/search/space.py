@@ -34,8 +34,8 @@ class Measure:
     pixels: int
 
     def epochs(self, effort: float) -> float:
-        """Return the epochs of a whole training: 300 on a thousand samples, falling as the data grow (63 on MNIST)."""
-        passes = 300_000 * max(1.0, self.samples / 1000) ** 0.6
+        """Return the epochs of a whole training: 300 on a thousand samples, falling as the data grow (35 on MNIST)."""
+        passes = 300_000 * max(1.0, self.samples / 1000) ** 0.45
         return max(1.0, effort * passes / self.samples)
 
     def seconds(self, effort: float) -> float:
