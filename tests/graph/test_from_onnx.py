@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "targets"))
 from op_cases import CASES
 
 import paredown
+from paredown.core.artifact import sha256_of
 from paredown.core.errors import BadInput, Damaged
 from paredown.core.work import Work
 from paredown.graph.capture import capture
