@@ -15,6 +15,7 @@ import torch
 from paredown.core.candidate import Candidate, Result
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
+from paredown.core.recipe import Recipe
 from paredown.core.store import read_json, write_whole
 from paredown.core.task import Task
 from paredown.core.work import Work
@@ -57,13 +58,14 @@ class Bench:
         if self.deadline is not None and time.time() > self.deadline:
             raise Stopped
 
-    def work(self, candidate: Candidate, checkpoint: Path) -> Work:
-        """Return the services that steps may use."""
+    def work(self, candidate: Candidate, before: Net, checkpoint: Path) -> Work:
+        """Return the services that a step may use on the network `before`."""
         train, calib, val = self.split("train"), self.split("calib"), self.split("val")
 
         def fitting(net: Net, loss: Any, habits: tuple[Any, ...], plan: Plan) -> dict[str, float]:
             better = 1 if self.task.metric.higher_is_better else -1
             extras = Extras(
+                teacher=_teacher(loss, candidate, before, self),
                 val=lambda model: better * evaluate(model, val, self.task.metric, "val").value,
                 watch=self.watch, checkpoint=checkpoint,
                 checkpoint_epochs=max(1, round(2_000_000 / len(train))),
@@ -114,7 +116,7 @@ def trained(
         bench.watch()
         if told:
             told(step.part_name)
-        work = bench.work(candidate, bench.folder / "steps" / f"{ids[at]}.checkpoint").scoped(
+        work = bench.work(candidate, net, bench.folder / "steps" / f"{ids[at]}.checkpoint").scoped(
             step.part_name, step.card.needs
         )
         torch.manual_seed(candidate.seed)
@@ -123,6 +125,26 @@ def trained(
         notes = [*notes, *(note.to_json() for note in work.notes)]
         _keep(net, {"steps": story, "notes": notes}, bench.folder / "steps" / ids[at])
     return net, story, notes
+
+
+def _teacher(loss: Any, candidate: Candidate, before: Net, bench: Bench) -> Net | None:
+    """Return the network that a loss wants to imitate, in eval mode, or None for a loss that wants none.
+
+    Raises BadInput when a step is to learn from itself before anything was trained.
+    """
+    name = getattr(loss, "teacher", None)
+    if name is None:
+        return None
+    if name != "self":
+        training = next(s for s in candidate.recipe.to_json() if "plan" in s)["plan"]
+        own = Recipe.of_json([{"part": "train.finetune", "plan": training}])
+        return trained(Candidate({"model": name}, own, candidate.seed, candidate.data), bench)[0].eval()
+    if candidate.recipe.steps and getattr(candidate.recipe.steps[0], "loss", None) is loss:
+        raise BadInput(
+            f"{getattr(loss, 'part_name', 'a loss')} in the first step has no trained network to learn from; "
+            "put a train.finetune before it, or name a model as its teacher"
+        )
+    return before.copy().eval()
 
 
 def _chapter(name: str, net: Net, bench: Bench, seconds: float) -> dict[str, Any]:

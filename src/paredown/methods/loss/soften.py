@@ -23,12 +23,14 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
 class Soften:
     """(1 − share) · cross-entropy + share · T² · KL between softened scores. Without a teacher: cross-entropy alone.
 
-    temperature: T, 1 to 20. share: weight of the teacher, 0 to 1. smoothing: label smoothing of the hard part.
+    temperature: T, 1 to 20. share: weight of the teacher, 0 to 1. smoothing: label smoothing of the hard part. teacher: "self",
+    the network as it was before the step that has this loss, or a model of the zoo, which is trained first, once.
     """
 
     temperature: float = knob(4.0, low=1.0, high=20.0)
     share: float = knob(0.7, low=0.0, high=1.0)
     smoothing: float = knob(0.0, low=0.0, high=0.5)
+    teacher: str = "self"
 
     def of(self, student: Tensor, target: Tensor, teacher: Tensor | None = None) -> Tensor:
         """Return the scalar loss of scores (n × classes) against labels (n) and the teacher's scores."""
