@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -47,6 +48,10 @@ def finished(process):
     return json.loads(out)
 
 
+def lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def events(folder, run):
     return [json.loads(line) for line in (folder / run / "log").read_text().splitlines()]
 
@@ -54,18 +59,18 @@ def events(folder, run):
 def test_killed_at_random_moments_and_resumed_it_finds_the_same_winner(folder):
     whole = finished(start(folder, "--out", "whole"))
     draw = random.Random(1)
-    kills = 0
-    for _ in range(20):
+    kills, seen = 0, 0
+    while seen < 11:
         process = start(folder, "--out", "killed", "--resume")
-        try:
-            process.communicate(timeout=2.0 + 3.5 * draw.random())
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
+        wanted = seen + draw.randint(1, 4)
+        while process.poll() is None and lines(folder / "killed" / "log") < wanted:
+            time.sleep(0.005)
+        time.sleep(0.05 * draw.random())
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills, seen = kills + 1, max(wanted, lines(folder / "killed" / "log"))
     again = finished(start(folder, "--out", "killed", "--resume"))
-    assert kills >= 1
+    assert kills >= 3
     assert again["best"]["id"] == whole["best"]["id"]
     assert again["best"]["artifacts"][0]["sha256"] == whole["best"]["artifacts"][0]["sha256"]
     assert [r["id"] for r in again["frontier"]] == [r["id"] for r in whole["frontier"]]
