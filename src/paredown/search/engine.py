@@ -63,11 +63,11 @@ class Search:
         self.rungs = self._rungs()
 
     def _rungs(self) -> int:
-        """Return how many times training is quadrupled: so often that some hundred of the cheapest fit the budget."""
+        """Return how many times training is quadrupled: so often that some sixty of the cheapest fit the budget."""
         budget = self.terms.budget_s or 600.0
         whole = self.space.measure.seconds(1.0)  # type: ignore[attr-defined]
         fitting = budget * self.terms.workers / whole
-        return min(3, max(0, round(math.log(100 / fitting, 4))))
+        return min(3, max(0, round(math.log(60 / fitting, 4))))
 
     def run(self) -> None:
         """Search until the budget or the trials are used up."""
