@@ -99,7 +99,9 @@ def test_two_processes_on_one_folder_get_a_clear_line(folder):
 
 def test_a_finished_run_is_given_back_and_not_searched_further(folder):
     whole = finished(start(folder, "--out", "run"))
+    (folder / "run" / "report.html").unlink()
     assert finished(start(folder, "--out", "run", "--resume")) == whole
+    assert (folder / "run" / "report.html").exists()
     more = start(folder, "--out", "run", "--resume", "--trials", "9")
     _, err = more.communicate(timeout=120)
     assert more.returncode == 2 and "has met the test split" in err

@@ -184,6 +184,8 @@ def _finished(store: Store, asked: dict[str, Any]) -> Run:
         raise BadInput(
             f"run {store.folder} is finished and its winner has met the test split; search further in another --out"
         )
+    if not (store.folder / "report.html").exists():
+        write_report(store.folder)
     return _run_of(store.folder, read_json(store.folder / "found.json"))
 
 
