@@ -1,7 +1,7 @@
 """What a search may try: settings drawn one by one, turned into candidates."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from paredown.core.candidate import Candidate
@@ -82,15 +82,39 @@ STEMS = ((3, 1), (5, 1), (5, 2), (7, 2))
 
 
 @dataclass(frozen=True)
-class DenseSpace:
-    """The small dense family for pictures: widths, depth, kernels, stem, resolution, head; and the recipe's settings."""
+class _Family:
+    """What the spaces over a family of networks share: the coded sizes to try, and the way from settings to a candidate."""
 
-    shape: tuple[int, ...]
     measure: Measure
     seed: int
     data: str
     least_bytes: float
     most_bytes: float
+
+    def spec(self, settings: Settings) -> dict[str, Any]:
+        """Return the model that settings describe."""
+        raise NotImplementedError
+
+    def starts(self) -> list[Settings]:
+        """Return settings to begin with."""
+        raise NotImplementedError
+
+    def candidate(self, settings: Settings, effort: float) -> Candidate:
+        """Return the candidate that settings describe, trained with `effort` (1: a whole training)."""
+        return Candidate(
+            self.spec(settings), recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data
+        )
+
+    def baseline(self, effort: float) -> Candidate:
+        """Return the first start's network in float."""
+        return Candidate(self.spec(self.starts()[0]), recipe({}, self.measure, effort), self.seed, self.data)
+
+
+@dataclass(frozen=True)
+class DenseSpace(_Family):
+    """The small dense family for pictures: widths, depth, kernels, stem, resolution, head; and the recipe's settings."""
+
+    shape: tuple[int, ...] = ()
 
     def draw(self, draw: Draw) -> Settings:
         """Return settings, each drawn; sizes that do not fit the picture are not offered."""
@@ -133,26 +157,10 @@ class DenseSpace:
             "head": settings["head"],
         }
 
-    def candidate(self, settings: Settings, effort: float) -> Candidate:
-        """Return the candidate that settings describe, trained with `effort` (1: a whole training)."""
-        return Candidate(
-            self.spec(settings), recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data
-        )
-
-    def baseline(self, effort: float) -> Candidate:
-        """Return the first start's network in float."""
-        return Candidate(self.spec(self.starts()[0]), recipe({}, self.measure, effort), self.seed, self.data)
-
 
 @dataclass(frozen=True)
-class VectorSpace:
+class VectorSpace(_Family):
     """Fully connected networks for vectors: depth and widths; and the recipe's settings."""
-
-    measure: Measure
-    seed: int
-    data: str
-    least_bytes: float
-    most_bytes: float
 
     def draw(self, draw: Draw) -> Settings:
         """Return settings, each drawn."""
@@ -176,27 +184,12 @@ class VectorSpace:
         """Return the model that settings describe."""
         return {"model": "mlp", "widths": [settings[f"width{at}"] for at in range(settings["depth"])]}
 
-    def candidate(self, settings: Settings, effort: float) -> Candidate:
-        """Return the candidate that settings describe, trained with `effort` (1: a whole training)."""
-        return Candidate(
-            self.spec(settings), recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data
-        )
-
-    def baseline(self, effort: float) -> Candidate:
-        """Return the first start's network in float."""
-        return Candidate(self.spec(self.starts()[0]), recipe({}, self.measure, effort), self.seed, self.data)
-
 
 @dataclass(frozen=True)
-class ModelSpace:
+class ModelSpace(_Family):
     """Recipes for one given network: how many channels go, how wide the codes are, how many bytes they may take."""
 
-    model: Mapping[str, Any]
-    measure: Measure
-    seed: int
-    data: str
-    least_bytes: float
-    most_bytes: float
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     def draw(self, draw: Draw) -> Settings:
         """Return settings, each drawn."""
@@ -213,12 +206,6 @@ class ModelSpace:
         sizes = [round(self.least_bytes * ratio**power) for power in (0.5, 0.35, 0.65, 0.2, 0.8)]
         return [{"prune": prune, "bits": 4, "augment": 0.3, "bytes": size} for size in sizes for prune in (0.0, 0.5)]
 
-    def candidate(self, settings: Settings, effort: float) -> Candidate:
-        """Return the candidate that settings describe, trained with `effort` (1: a whole training)."""
-        return Candidate(
-            self.model, recipe(settings, self.measure, effort), replica_seed(self.seed, settings), self.data
-        )
-
-    def baseline(self, effort: float) -> Candidate:
-        """Return the given network in float."""
-        return Candidate(self.model, recipe({}, self.measure, effort), self.seed, self.data)
+    def spec(self, settings: Settings) -> dict[str, Any]:
+        """Return the given model."""
+        return dict(self.model)

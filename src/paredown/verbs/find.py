@@ -149,11 +149,11 @@ def _space(data: Task, model: Any, seed: int) -> Space:
         spec = _spec(model)
         net = network(spec, data.shape, len(data.classes), seed)
         params = sum(p.numel() for p in net.parameters())
-        return ModelSpace(spec, measure, seed, data.digest, max(100.0, 0.02 * params), max(200.0, 0.6 * params))
+        return ModelSpace(measure, seed, data.digest, max(100.0, 0.02 * params), max(200.0, 0.6 * params), spec)
     size = float(np.prod(data.shape)) * len(data.classes)
     least, most = 100 * max(1.0, size / 640) ** 0.3, 64 * size**0.5
     if len(data.shape) == 3 and min(data.shape[1:]) >= 5:
-        return DenseSpace(data.shape, measure, seed, data.digest, least, most)
+        return DenseSpace(measure, seed, data.digest, least, most, data.shape)
     return VectorSpace(measure, seed, data.digest, min(least, most / 4), most)
 
 
