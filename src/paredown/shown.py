@@ -29,6 +29,9 @@ def outcome(document: dict[str, Any]) -> list[str]:
         for file in best["artifacts"]:
             same = f"{file['mismatches']} mismatches of {file['n']}"
             lines.append(f"  {file['path']}  {file['bytes']:,} B, test {file['test']:.4f}, {same}")
+    if chosen := document.get("chosen"):
+        odds = f"expected on test {chosen['expected']:.4f}, probability to show the floor {chosen['probability']:.2f}"
+        lines.append(f"chosen: {chosen['how']} ({odds})")
     lines.append(f"report: {document['run']}/report.html   ({document['trials']} trials, {document['seconds']:.0f} s)")
     return [*lines, f"why not: {document['why']}"] if document["why"] else lines
 
