@@ -29,7 +29,7 @@ class Data:
     def of(task: Task, role: str, device: torch.device | str = "cpu") -> "Data":
         """Return one role of a task on `device`; pictures are laid out channels-last on a GPU."""
         split = task.splits[role]
-        x = torch.from_numpy(np.ascontiguousarray(split.x)).to(device).float().mul_(task.scale)
+        x = torch.from_numpy(np.array(split.x)).to(device).float().mul_(task.scale)
         if x.dim() == 4 and x.is_cuda:
             x = x.contiguous(memory_format=torch.channels_last)
         return Data(x, torch.from_numpy(split.y.astype(np.int64)).to(device), task.moves)
