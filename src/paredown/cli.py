@@ -48,6 +48,8 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # typer turns Ctrl-C into this code without a word
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except BadInput as error:
         _fail(str(error))
