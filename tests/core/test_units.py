@@ -63,6 +63,7 @@ def test_a_budget_that_cannot_be(text: str | float, said: str) -> None:
         ("macs", "2 MB", "unknown unit 'mb'; allowed: k, m, g or none"),
         ("macs", "0", "must be more than zero"),
         ("ram_bytes", "-1KB", "'-1KB' is not a positive number"),
+        ("macs", "1e400", "beyond all bounds"),
         ("ram_bytes", "lots", "'lots' is not a positive number"),
     ],
 )

@@ -22,6 +22,65 @@ class Cost:
         return {**vars(self), "macs_by_bits": dict(self.macs_by_bits), "uncounted": list(self.uncounted)}
 
 
+KINDS = (
+    "convolution", "depthwise", "pointwise", "linear", "product", "recurrent", "embedding",
+    "normalisation", "activation", "pooling", "elementwise", "data",
+)  # fmt: skip
+"""What a layer is, for tables, plots and models of latency; "data" only moves, reshapes or compares nothing."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The loops of a convolution, linear layer or product: output channels × output places × (inputs / groups) × kernel.
+
+    A linear layer has kernel (1,) and as many places as rows it is applied to; places and kernel are per dimension.
+    """
+
+    channels_in: int
+    channels_out: int
+    kernel: tuple[int, ...]
+    places: tuple[int, ...]
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node's counted cost for one sample. A MAC counts once in `macs`, and once each in `mults` and `adds`.
+
+    `specials` are divisions, roots, exponentials and other functions; `compares` are maxima and thresholds. `reads` and
+    `writes` are activation values into and out of the node; bits are widths of single values, except `stored_bits`,
+    which is all that the node's weights, masks, codebooks, steps and biases take, uncoded.
+    """
+
+    name: str
+    op: str
+    kind: str
+    shape: tuple[int, ...]
+    params: int = 0
+    nonzero: int = 0
+    stored_bits: int = 0
+    weight_bits: int = 32
+    activation_bits: int = 32
+    macs: int = 0
+    mults: int = 0
+    adds: int = 0
+    compares: int = 0
+    specials: int = 0
+    reads: int = 0
+    writes: int = 0
+    geometry: Geometry | None = None
+
+    @property
+    def bops(self) -> int:
+        """MACs × weight bits × activation bits."""
+        return self.macs * self.weight_bits * self.activation_bits
+
+    @property
+    def traffic_bits(self) -> int:
+        """What moves to and from memory when nothing is reused between layers: weights, inputs and outputs once each."""
+        return self.stored_bits + (self.reads + self.writes) * self.activation_bits
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Modelled: a value, and the model's name and version behind it."""

@@ -1,5 +1,6 @@
 """Sizes, times and counts as people write them."""
 
+import math
 import re
 
 from paredown.core.errors import BadInput
@@ -14,7 +15,10 @@ def _split(text: str, what: str, allowed: str) -> tuple[float, str]:
     match = _NUMBER.match(str(text))
     if not match:
         raise BadInput(f"{what} {text!r} is not a positive number with a unit; write it like {allowed}")
-    return float(match[1]), match[2]
+    number = float(match[1])
+    if math.isinf(number):
+        raise BadInput(f"{what} {text!r} is beyond all bounds; write it like {allowed}")
+    return number, match[2]
 
 
 def seconds(text: str | float) -> float:

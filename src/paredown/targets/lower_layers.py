@@ -17,14 +17,16 @@ def _pads(node: Node, dims: int) -> list[int]:
     return padding + padding
 
 
+def _convolve(g: Graph, node: Node, op: str, pads: list[int], **more: Any) -> str:
+    return g.emit(
+        op, g.name(node.args["input"]), g.name(node.args["weight"]), g.name(node.args.get("bias")), pads=pads,
+        strides=list(node.get("stride")), dilations=list(node.get("dilation")), group=node.get("groups"), **more,
+    )  # fmt: skip
+
+
 @lowers("conv1d", "conv2d", "conv3d")
 def convolution(g: Graph, node: Node) -> str:
-    dims = g.rank(node.args["weight"]) - 2
-    return g.emit(
-        "Conv", g.name(node.args["input"]), g.name(node.args["weight"]), g.name(node.args.get("bias")),
-        strides=list(node.get("stride")), pads=_pads(node, dims), dilations=list(node.get("dilation")),
-        group=node.get("groups"),
-    )  # fmt: skip
+    return _convolve(g, node, "Conv", _pads(node, g.rank(node.args["weight"]) - 2))
 
 
 @lowers("conv1d.padding", "conv2d.padding", "conv3d.padding")
@@ -33,21 +35,13 @@ def convolution_named(g: Graph, node: Node) -> str:
     total = [
         (k - 1) * d if node.get("padding") == "same" else 0 for k, d in zip(kernel, node.get("dilation"), strict=True)
     ]
-    return g.emit(
-        "Conv", g.name(node.args["input"]), g.name(node.args["weight"]), g.name(node.args.get("bias")),
-        strides=list(node.get("stride")), pads=[t // 2 for t in total] + [t - t // 2 for t in total],
-        dilations=list(node.get("dilation")), group=node.get("groups"),
-    )  # fmt: skip
+    return _convolve(g, node, "Conv", [t // 2 for t in total] + [t - t // 2 for t in total])
 
 
 @lowers("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
 def transposed(g: Graph, node: Node) -> str:
-    dims = g.rank(node.args["weight"]) - 2
-    return g.emit(
-        "ConvTranspose", g.name(node.args["input"]), g.name(node.args["weight"]), g.name(node.args.get("bias")),
-        strides=list(node.get("stride")), pads=_pads(node, dims), dilations=list(node.get("dilation")),
-        group=node.get("groups"), output_padding=list(node.get("output_padding")),
-    )  # fmt: skip
+    pads = _pads(node, g.rank(node.args["weight"]) - 2)
+    return _convolve(g, node, "ConvTranspose", pads, output_padding=list(node.get("output_padding")))
 
 
 @lowers("linear")

@@ -25,7 +25,7 @@ class Extras:
     """What a training may have besides a plan.
 
     teacher: the network whose scores the loss is given. val: `val(net) -> float`, higher is better, for early stopping.
-    watch: called with the progress 0…1 after each epoch and every few steps; it may raise Stopped.
+    watch: called with the progress 0…1 every sixteen steps; it may raise Stopped.
     checkpoint: a file written about every `checkpoint_s` seconds, and read if it is there.
     """
 

@@ -13,9 +13,8 @@ from paredown.core.plan import Plan
 from paredown.core.work import Work
 from paredown.graph.activations import hold_activations, learn_activations
 from paredown.graph.net import Net
-from paredown.graph.ops import OPS, WEIGHTED
 from paredown.graph.slots import Free, LearnedStep
-from paredown.graph.spec import Value
+from paredown.graph.storing import storing
 from paredown.methods.loss.cross_entropy import CrossEntropy
 
 
@@ -60,20 +59,11 @@ class LearnedStepQuantization:
         return learning
 
     def _learn_weights(self, net: Net, work: Work) -> None:
-        for node in net.spec.nodes:
-            for argument, bits in (("weight", self.bits), ("bias", self.bias_bits)):
-                slot = node.args.get(argument) if argument in OPS[node.op].names else None
-                if slot is None or not bits:
-                    continue
-                if node.op not in WEIGHTED:
-                    work.skip(
-                        f"{node.name}.{argument}", f"{node.op} keeps float values; fold batch norms before this step"
-                    )
-                elif isinstance(slot, Value) or not isinstance(net.slot(slot), Free | LearnedStep):
-                    work.skip(f"{node.name}.{argument}", "it is computed or already held, not a trainable weight")
-                elif isinstance(net.slot(slot), Free):
-                    value = net.slot(slot)()
-                    net.set_slot(slot, LearnedStep(value, bits, first_step(value, bits)))
+        widths = {"weight": self.bits, "bias": self.bias_bits}
+        for slot, bits in storing(net, widths, (Free, LearnedStep), work.skip):
+            if isinstance(net.slot(slot), Free):
+                value = net.slot(slot)()
+                net.set_slot(slot, LearnedStep(value, bits, first_step(value, bits)))
 
 
 def hold_weights_(net: Net) -> None:

@@ -10,9 +10,8 @@ from paredown.core.knob import knob
 from paredown.core.work import Work
 from paredown.graph.activations import fix_activations
 from paredown.graph.net import Net
-from paredown.graph.ops import OPS, WEIGHTED
 from paredown.graph.slots import Free, Grid, Masked
-from paredown.graph.spec import Value
+from paredown.graph.storing import storing
 
 
 def grid(weight: Tensor, bits: int, per_channel: bool = True) -> tuple[Tensor, Tensor]:
@@ -54,18 +53,9 @@ class Uniform:
         held = net.copy()
         if self.activation_bits:
             fix_activations(held, self.activation_bits, work.use("calib")[0])
-        for node in held.spec.nodes:
-            for argument, bits in (("weight", self.bits), ("bias", self.bias_bits)):
-                slot = node.args.get(argument) if argument in OPS[node.op].names else None
-                if slot is None or not bits:
-                    continue
-                if node.op not in WEIGHTED:
-                    work.skip(
-                        f"{node.name}.{argument}", f"{node.op} keeps float values; fold batch norms before this step"
-                    )
-                elif isinstance(slot, Value) or not isinstance(held.slot(slot), Free | Masked | Grid):
-                    work.skip(f"{node.name}.{argument}", "it is computed or shared, not a plain weight")
-                elif not isinstance(held.slot(slot), Grid):
-                    codes, step = grid(held.slot(slot)().detach(), bits, self.granularity == "channel")
-                    held.set_slot(slot, Grid(codes, step, bits))
+        widths = {"weight": self.bits, "bias": self.bias_bits}
+        for slot, bits in storing(held, widths, (Free, Masked, Grid), work.skip):
+            if not isinstance(held.slot(slot), Grid):
+                codes, step = grid(held.slot(slot)().detach(), bits, self.granularity == "channel")
+                held.set_slot(slot, Grid(codes, step, bits))
         return held
