@@ -6,14 +6,28 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Cost:
-    """Counted, exact. A MAC is one multiply-accumulate; `bits` are the weights' stored widths summed, uncoded."""
+    """Counted, exact, for one sample. A MAC is one multiply-accumulate; `bits` are all stored widths summed, uncoded.
+
+    `macs_nonzero` leaves out products with a stored zero. `mults` and `adds` contain the MACs; `specials` are divisions,
+    roots, exponentials and other functions. `activations` are the values of all tensors made, the input's too, pointwise
+    operators working in place. `ram_bytes` is the largest sum of live tensors with nothing in place,
+    `ram_inplace_bytes` with pointwise operators in place; `traffic_bytes` reads and writes every tensor once a layer.
+    """
 
     params: int = 0
     nonzero: int = 0
     bits: int = 0
     macs: int = 0
+    macs_nonzero: int = 0
+    mults: int = 0
+    adds: int = 0
+    compares: int = 0
+    specials: int = 0
     bops: int = 0
+    activations: int = 0
     ram_bytes: int = 0
+    ram_inplace_bytes: int = 0
+    traffic_bytes: int = 0
     macs_by_bits: Mapping[str, int] = field(default_factory=dict)
     uncounted: tuple[str, ...] = ()
 
@@ -48,7 +62,8 @@ class Layer:
     """One node's counted cost for one sample. A MAC counts once in `macs`, and once each in `mults` and `adds`.
 
     `specials` are divisions, roots, exponentials and other functions; `compares` are maxima and thresholds. `reads` and
-    `writes` are activation values into and out of the node; bits are widths of single values, except `stored_bits`,
+    `writes` are activation values into and out of the node; `weights` are those that it multiplies by, also where another
+    layer stores them; bits are widths of single values, except `stored_bits`,
     which is all that the node's weights, masks, codebooks, steps and biases take, uncoded.
     """
 
@@ -56,6 +71,7 @@ class Layer:
     op: str
     kind: str
     shape: tuple[int, ...]
+    slot: str = ""
     params: int = 0
     nonzero: int = 0
     stored_bits: int = 0
@@ -68,6 +84,8 @@ class Layer:
     specials: int = 0
     reads: int = 0
     writes: int = 0
+    weights: int = 0
+    weights_nonzero: int = 0
     geometry: Geometry | None = None
 
     @property
@@ -76,9 +94,20 @@ class Layer:
         return self.macs * self.weight_bits * self.activation_bits
 
     @property
+    def macs_nonzero(self) -> int:
+        """MACs without the products with a stored zero. Every weight takes part in equally many."""
+        return self.macs * self.weights_nonzero // self.weights if self.weights else self.macs
+
+    @property
     def traffic_bits(self) -> int:
         """What moves to and from memory when nothing is reused between layers: weights, inputs and outputs once each."""
         return self.stored_bits + (self.reads + self.writes) * self.activation_bits
+
+    def to_json(self) -> dict[str, object]:
+        """Return the layer as a JSON object; `width` is the weights' and `bits` is all that is stored."""
+        fields = {key: value for key, value in vars(self).items() if key not in ("weight_bits", "stored_bits", "geometry")}
+        more = {"shape": list(self.shape), "width": self.weight_bits, "bits": self.stored_bits, "bops": self.bops}
+        return {**fields, **more, "macs_nonzero": self.macs_nonzero, "traffic_bits": self.traffic_bits}
 
 
 @dataclass(frozen=True)

@@ -1,129 +1,22 @@
-"""Counting a network: parameters, nonzero values, stored bits, multiply-accumulates by bit width, peak memory.
+"""Counting a network, layer by layer and in total: what it stores, computes, moves and keeps in memory.
 
-Convention: a MAC is one multiply-accumulate, and convolutions, linear layers and matrix products are what has them (the
-papers' convention); what else computes is listed as uncounted. Batch 1. Running statistics are not parameters.
+Convention "full" (`cost/arithmetic.py`), for one sample. Running statistics are not parameters.
 """
 
 import math
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
 
 from torch import nn
 
-from paredown.core.cost import Cost
+from paredown.core.cost import Cost, Layer
+from paredown.cost.arithmetic import Arithmetic, Call, counted, slot_shape
+from paredown.cost.memory import activations, peak_bytes, value_bits
+from paredown.cost.operators.moves import VIEWS
 from paredown.graph.net import Net
-from paredown.graph.ops import CONVOLUTIONS, WEIGHTED
+from paredown.graph.ops import WEIGHTED
 from paredown.graph.slots import Codebook, Fixed
-from paredown.graph.spec import Node, Slot, Value, references
-
-FREE = frozenset(
-    {
-        "flatten.using_ints",
-        "view",
-        "reshape",
-        "permute",
-        "transpose.int",
-        "t",
-        "contiguous",
-        "clone",
-        "alias",
-        "detach",
-        "getitem",
-        "chunk",
-        "split.Tensor",
-        "split_with_sizes",
-        "unbind.int",
-        "squeeze",
-        "squeeze.dim",
-        "squeeze.dims",
-        "unsqueeze",
-        "unflatten.int",
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
-        "sym_size.int",
-        "relu",
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "cat",
-        "narrow",
-        "slice.Tensor",
-        "select.int",
-        "pad",
-        "expand",
-        "channel_shuffle",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "roll",
-        "repeat",
-        "stack",
-        "fake_quantize_per_tensor_affine",
-        "clamp",
-        "clamp_min",
-        "hardtanh",
-        "relu6",
-        "adaptive_max_pool2d",
-        "amax",
-        "amin",
-        "maximum",
-        "minimum",
-    }
-)
-"""Operators that move or compare values: no multiplication and no addition."""
-
-VIEWS = frozenset(
-    {
-        "flatten.using_ints",
-        "view",
-        "reshape",
-        "squeeze",
-        "squeeze.dim",
-        "squeeze.dims",
-        "unsqueeze",
-        "unflatten.int",
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
-        "alias",
-        "detach",
-        "contiguous",
-        "chunk",
-        "split.Tensor",
-        "split_with_sizes",
-        "unbind.int",
-    }
-)
-"""Operators whose output shares its input's memory."""
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def macs(node: Node, net: Net, shapes: Shapes) -> int:
-    """Return a node's multiply-accumulates at batch 1."""
-
-    def shape(argument: str) -> tuple[int, ...]:
-        given = node.args[argument]
-        return slot_shape(net.slot(given)) if isinstance(given, Slot) else shapes[given]
-
-    out = math.prod(shapes[node.name]) if node.name in shapes else 0
-    if node.op in CONVOLUTIONS:
-        places = math.prod(shape("input")) if "transpose" in node.op else out
-        return places * math.prod(shape("weight")[1:])
-    if node.op == "linear":
-        return out * shape("weight")[1]
-    if node.op in ("matmul", "bmm", "mm", "addmm"):
-        return out * shape("mat1" if node.op == "addmm" else "self")[-1]
-    if node.op == "scaled_dot_product_attention":
-        query, key = shape("query"), shape("key")
-        return math.prod(query[:-1]) * key[-2] * (query[-1] + shape("value")[-1])
-    return 0
-
-
-def slot_shape(slot: nn.Module) -> tuple[int, ...]:
-    """Return the shape of what a slot stores."""
-    held = getattr(slot, "codes", getattr(slot, "value", None))
-    assert held is not None
-    return tuple(held.shape)
+from paredown.graph.spec import Node
 
 
 def stored_bits(slot: nn.Module) -> int:
@@ -133,8 +26,7 @@ def stored_bits(slot: nn.Module) -> int:
         return size * int(slot.bits) + 32 * int(slot.step.numel())  # type: ignore[arg-type, operator]
     if isinstance(slot, Codebook):
         return size * slot.bits + 32 * slot.centroids.numel()
-    nonzero = int((slot() != 0).sum())
-    return 32 * nonzero + size if slot_form(slot) == "masked" else 32 * size
+    return 32 * _nonzero(slot) + size if slot_form(slot) == "masked" else 32 * size
 
 
 def slot_form(slot: nn.Module) -> str:
@@ -142,30 +34,64 @@ def slot_form(slot: nn.Module) -> str:
     return str(getattr(slot, "form", ""))
 
 
-def is_parameter(slot: nn.Module, users: list[Node]) -> bool:
-    """Whether a slot counts as parameters: anything but running statistics and constants."""
-    return not isinstance(slot, Fixed) and bool(users)
+def _nonzero(slot: nn.Module) -> int:
+    return int(slot().count_nonzero())
 
 
-def layers(net: Net) -> list[dict[str, Any]]:
-    """Return a row for each node that computes or stores: name, op, output shape, params, nonzero, bits, zeros, macs."""
+def layers(net: Net) -> tuple[Layer, ...]:
+    """Return the cost of every node that computes, stores or copies, in order. A slot counts where it is first read."""
     shapes = net.shapes()
-    rows, seen = [], set()
+    widths = value_bits(net)
+    nonzero = {name: _nonzero(net.slot(name)) for name in net.slot_names() if not isinstance(net.slot(name), Fixed)}
+    rows: list[Layer] = []
+    seen: set[str] = set()
     for node in net.spec.nodes:
-        own = [s for s in node.slots() if s not in seen and not isinstance(net.slot(s), Fixed)]
+        own = {str(slot): None for slot in node.slots() if slot not in seen and slot in nonzero}
         seen.update(own)
-        work = macs(node, net, shapes)
-        if not own and not work:
-            continue
-        values = [net.slot(s) for s in own]
-        weight = node.slot("weight")
-        rows.append({
-            "name": str(weight).removesuffix(".weight") if weight else node.name, "op": node.op, "slot": str(weight or ""),
-            "shape": list(shapes.get(node.name, ())), "params": sum(math.prod(slot_shape(v)) for v in values),
-            "nonzero": sum(int((v() != 0).sum()) for v in values), "width": weight_bits(node, net),
-            "bits": sum(stored_bits(v) for v in values), "macs": work,
-        })  # fmt: skip
-    return rows
+        row = _layer(Call(node, net, shapes), list(own), nonzero, widths)
+        if own or row.kind != "data" or (row.reads and row.writes and node.op not in VIEWS):
+            rows.append(row)
+    return tuple(rows)
+
+
+def _layer(call: Call, own: list[str], nonzero: dict[str, int], widths: dict[str, int]) -> Layer:
+    node, net, shapes = call.node, call.net, call.shapes
+    operator = counted().get(node.op)
+    work = operator.count(call) if operator else Arithmetic()
+    weight = node.slot("weight")
+    geometry = operator.geometry(call) if operator and operator.geometry else None
+    return Layer(
+        name=str(weight).removesuffix(".weight") if weight else node.name, op=node.op, slot=str(weight or ""),
+        kind=_kind(call), shape=tuple(shapes.get(node.name, ())),
+        params=sum(math.prod(slot_shape(net.slot(s))) for s in own), nonzero=sum(nonzero[s] for s in own),
+        stored_bits=sum(stored_bits(net.slot(s)) for s in own),
+        weight_bits=weight_bits(node, net), activation_bits=_input_bits(node, widths),
+        macs=work.macs, mults=work.mults, adds=work.adds, compares=work.compares, specials=work.specials,
+        reads=sum(math.prod(shapes[v]) for v in dict.fromkeys(node.values()) if v in shapes), writes=_writes(call),
+        weights=call.size("weight") if weight in nonzero else 0, weights_nonzero=nonzero.get(str(weight), 0),
+        geometry=geometry,
+    )  # fmt: skip
+
+
+def _kind(call: Call) -> str:
+    """Return the kind of layer, one of `core.cost.KINDS`; convolutions are told apart by their loops."""
+    operator = counted().get(call.node.op)
+    if operator is None:
+        return "data"
+    loops = operator.geometry(call) if operator.geometry else None
+    if operator.kind != "convolution" or loops is None:
+        return operator.kind
+    if loops.groups > 1 and loops.groups == loops.channels_in:
+        return "depthwise"
+    return "pointwise" if set(loops.kernel) == {1} else "convolution"
+
+
+def _writes(call: Call) -> int:
+    """Return the number of values a node makes; of an operator with several outputs, those that are read."""
+    if call.node.name in call.shapes:
+        return call.outputs
+    parts = (user for user in call.net.spec.users(call.node.name) if user.op == "getitem")
+    return sum(math.prod(call.shapes.get(part.name, (0,))) for part in parts)
 
 
 def weight_bits(node: Node, net: Net) -> int:
@@ -175,67 +101,42 @@ def weight_bits(node: Node, net: Net) -> int:
     return int(held.bits) if held is not None and slot_form(held) == "quantized" else 32
 
 
-def activation_bits(node: Node, net: Net) -> int:
-    """Return the width of the values that flow into a node: as its quantizer says, else 32."""
-    source = node.args.get("input")
-    if isinstance(source, Value):
-        for maker in net.spec.nodes:
-            if maker.name == source and maker.op == "fake_quantize_per_tensor_affine":
-                return int(maker.args["quant_max"] - maker.args["quant_min"] + 1).bit_length() - 1
-    return 32
-
-
-def peak_bytes(net: Net, bytes_per_value: int = 4) -> int:
-    """Return the largest sum of live activations over the schedule, in bytes: while a node runs, its inputs and output
-    and all that is needed later are live. Views share their input's memory; nothing else is done in place.
-    """
-    shapes = net.shapes()
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    owner = _owners(net)
-    for node in net.spec.nodes:
-        if node.op == "getitem" and owner[node.name] not in shapes:
-            sizes[owner[node.name]] = sizes.get(owner[node.name], 0) + sizes[node.name]
-    last: dict[str, int] = {}
-    for at, node in enumerate(net.spec.nodes):
-        for value in [node.name, *node.values()]:
-            last[owner[value]] = at
-    for value in references(net.spec.output):
-        last[owner[value]] = len(net.spec.nodes)
-    live = {name for name, _ in net.spec.inputs}
-    most = sum(sizes[name] for name in live)
-    for at, node in enumerate(net.spec.nodes):
-        live.add(owner[node.name])
-        most = max(most, sum(sizes.get(name, 0) for name in live))
-        live = {name for name in live if last.get(name, -1) > at}
-    return most * bytes_per_value
-
-
-def _owners(net: Net) -> dict[str, str]:
-    """Return {value: the value whose memory it is in}. A tuple of tensors holds its parts; a size has no memory."""
-    owner: dict[str, str] = {name: name for name, _ in net.spec.inputs}
-    for node in net.spec.nodes:
-        sources = node.values()
-        owner[node.name] = owner[sources[0]] if sources and node.op in {*VIEWS, "getitem"} else node.name
-    return owner
+def _input_bits(node: Node, widths: dict[str, int]) -> int:
+    """Return the width of the values that flow into a node: the widest of them."""
+    return max((widths[value] for value in node.values() if value in widths), default=32)
 
 
 def count(net: Net) -> Cost:
     """Return the network's counted cost; `bops` is MACs × weight bits × activation bits."""
-    shapes = net.shapes()
-    by_bits: dict[str, int] = {}
-    bops = 0
-    for node in net.spec.nodes:
-        if work := macs(node, net, shapes):
-            weight, activation = weight_bits(node, net), activation_bits(node, net)
-            key = f"w{weight}a{activation}"
-            by_bits[key] = by_bits.get(key, 0) + work
-            bops += work * weight * activation
-    stored = [net.slot(name) for name, users in net.spec.slot_users().items() if is_parameter(net.slot(name), users)]
-    uncounted = sorted(
-        {n.op for n in net.spec.nodes if n.op not in FREE and n.op not in WEIGHTED and not macs(n, net, shapes)}
-    )
+    return total(net, layers(net))
+
+
+def total(net: Net, rows: Iterable[Layer]) -> Cost:
+    """Return the counted cost of a network whose layers are counted already."""
+    rows = list(rows)
+    by_bits: Counter[str] = Counter()
+    for row in rows:
+        if row.macs:
+            by_bits[f"w{row.weight_bits}a{row.activation_bits}"] += row.macs
+    sums = {
+        key: sum(getattr(row, key) for row in rows)
+        for key in ("params", "nonzero", "macs", "macs_nonzero", "mults", "adds", "compares", "specials", "bops")
+    }
     return Cost(
-        params=sum(math.prod(slot_shape(s)) for s in stored), nonzero=sum(int((s() != 0).sum()) for s in stored),
-        bits=sum(stored_bits(s) for s in stored), macs=sum(by_bits.values()), bops=bops, ram_bytes=peak_bytes(net),
-        macs_by_bits=by_bits, uncounted=tuple(uncounted),
+        **sums, bits=sum(row.stored_bits for row in rows), activations=activations(net),
+        ram_bytes=peak_bytes(net), ram_inplace_bytes=peak_bytes(net, inplace="pointwise"),
+        traffic_bytes=-(-sum(row.traffic_bits for row in rows) // 8), macs_by_bits=dict(by_bits),
+        uncounted=tuple(sorted({node.op for node in net.spec.nodes} - set(counted()))),
     )  # fmt: skip
+
+
+def papers(rows: Iterable[Layer]) -> dict[str, object]:
+    """Return {"params", "macs", "uncounted"} as papers count: the MACs of convolutions and linear layers alone.
+
+    `uncounted` names the operators that compute and are left out: matrix products, attention, norms, pooling and so on.
+    """
+    rows = list(rows)
+    counted_ones = [row for row in rows if row.op in WEIGHTED]
+    left = {row.op for row in rows if row.op not in WEIGHTED and row.mults + row.adds + row.compares + row.specials}
+    params, macs = sum(row.params for row in rows), sum(row.macs for row in counted_ones)
+    return {"params": params, "macs": macs, "uncounted": sorted(left)}

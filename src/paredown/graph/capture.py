@@ -128,6 +128,8 @@ def _node(node: Any, refs: dict[str, Any]) -> Node:
         known = f"not among the {len(OPS)} that paredown knows"
         raise BadInput(f"operator {op!r} at {node.name} is {known}; rewrite the layer that uses it")
     given = dict(zip(OPS[op].names, node.args, strict=False)) | dict(node.kwargs)
+    if op == "zeros":
+        given = {"size": given["size"]}  # a Net makes it of its input's type, where its input is
     if given.get("end") == _END:
         del given["end"]
     args = {k: _canonical(_resolved(v, refs), OPS[op].defaults.get(k)) for k, v in given.items()}

@@ -19,8 +19,13 @@ from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
 _DURING_TRAINING = {
     "batch_norm": "training", "instance_norm": "use_input_stats",
     "dropout": "train", "feature_dropout": "train", "alpha_dropout": "train",
+    "rnn_tanh.input": "train", "rnn_relu.input": "train", "gru.input": "train", "lstm.input": "train",
 }  # fmt: skip
 """Arguments that follow `net.training` instead of what was traced."""
+
+
+_LIKE = Value("")
+"""What a tensor made of nothing takes its device and type from: the first input."""
 
 
 class Net(nn.Module):
@@ -71,6 +76,7 @@ class Net(nn.Module):
     def run(self, *inputs: Tensor, watch: Callable[[Node, Any], Any] | None = None) -> Any:
         """Return the output; `watch(node, value)` sees every node's value and may return one to put in its place."""
         env: dict[str, Any] = {name: x for (name, _), x in zip(self.spec.inputs, inputs, strict=True)}
+        env[_LIKE] = inputs[0]
         cache: dict[str, Tensor] = {}
 
         def fetch(leaf: Any) -> Any:
@@ -188,6 +194,8 @@ def _function(node: Node) -> Callable[[Callable[[Any], Any], bool], Any]:
     """Return a closure (fetch, training) -> value for one node."""
     if node.op == "getitem":
         return lambda fetch, _: fetch(node.args["self"])[node.args["index"]]
+    if node.op == "zeros":
+        return lambda fetch, _: _zeros(mapped(node.args["size"], fetch), fetch(_LIKE))
     names = OPS[node.op].names
     base, _, overload = node.op.partition(".")
     call = getattr(getattr(torch.ops.aten, base), overload or "default")
@@ -204,6 +212,11 @@ def _function(node: Node) -> Callable[[Callable[[Any], Any], bool], Any]:
         return call(**plain, **args, **({flag: training or own} if flag else {}))
 
     return function
+
+
+def _zeros(size: Any, like: Tensor) -> Tensor:
+    """Return the state that a recurrent layer starts from."""
+    return torch.zeros(size, device=like.device, dtype=like.dtype if like.is_floating_point() else None)
 
 
 def _literal(value: Any) -> Any:

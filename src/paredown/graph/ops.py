@@ -128,6 +128,11 @@ to.dtype: self dtype non_blocking=false copy=false memory_format=null
 sum.dim_IntList: self dim keepdim=false dtype=null
 _fake_quantize_learnable_per_tensor_affine: self scale zero_point quant_min quant_max grad_factor=1.0
 getitem: self index
+zeros: size dtype=null layout=null device=null pin_memory=null
+rnn_tanh.input: input hx params has_biases num_layers dropout train bidirectional batch_first
+rnn_relu.input: input hx params has_biases num_layers dropout train bidirectional batch_first
+gru.input: input hx params has_biases num_layers dropout train bidirectional batch_first
+lstm.input: input hx params has_biases num_layers dropout train bidirectional batch_first
 """
 
 

@@ -73,7 +73,8 @@ class Search:
         """Search until the budget or the trials are used up."""
         self.restore()
         seen = self.task.without("test")
-        bench = Bench(seen, self.terms.device, self.store.folder, self.terms.targets[:1], self.latency(), self.deadline)
+        terms, rules = self.terms, self.goal.rules
+        bench = Bench(seen, terms.device, self.store.folder, terms.targets[:1], self.latency(), self.deadline, rules)
         pool = None if self.terms.workers == 1 else _pool(self.terms.workers, bench)
         try:
             self.measure_baseline(bench)
@@ -147,24 +148,26 @@ class Search:
         pretend = replace(self.history, trials=list(self.history.trials))
         for _ in range(count):
             number = len(pretend.trials)
-            settings = self.next_settings(pretend, rung, number)
-            at = rung if settings is not None else 0
-            if settings is None:
-                settings = self.searcher.ask(self.space, pretend, 1, self.terms.seed * 100_003 + number)[0]
+            at, settings = self.following(pretend, rung, number) or (0, self.fresh(pretend, number))
             found.append((at, settings))
             pretend.trials.append(Trial(number, at, self.effort(at), settings, ""))
         return found
 
-    def next_settings(self, history: History, rung: int, number: int) -> Settings | None:
-        """Return settings that go on from earlier trials, or None for fresh ones."""
-        if rung < self.rungs:
-            return promotable(history, rung, self.rungs) if rung else None
-        again = replicated(history, rung)
-        if again is not None and (rung or number >= 4):
+    def fresh(self, history: History, number: int) -> Settings:
+        """Return settings from the searcher."""
+        return self.searcher.ask(self.space, history, 1, self.terms.seed * 100_003 + number)[0]
+
+    def following(self, history: History, rung: int, number: int) -> tuple[int, Settings] | None:
+        """Return (rung, settings) that go on from earlier trials, or None for fresh ones.
+
+        What may win is confirmed first. On the lowest rung every other trial is fresh; above it trials are promoted to
+        the rung, or a recipe is tried with the bytes that it should need.
+        """
+        if number >= 4 and (again := replicated(history)) is not None:
             return again
         if rung == 0:
-            return resized(history, 0) if number >= 6 and number % 2 else None
-        order = (promotable(history, rung, self.rungs), resized(history, rung))
+            return resized(history) if number >= 6 and number % 2 else None
+        order = (promotable(history, rung, self.rungs), resized(history))
         return order[number % 2] or order[1 - number % 2]
 
     def effort(self, rung: int) -> float:

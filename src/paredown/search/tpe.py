@@ -1,5 +1,6 @@
 """Proposals from Optuna's tree-structured Parzen estimator, with the floor and the limits as constraints."""
 
+import json
 import math
 import warnings
 from dataclasses import dataclass
@@ -78,8 +79,8 @@ class Tpe:
 
     def ask(self, space: Space, history: History, count: int, seed: int) -> list[Settings]:
         """Return `count` settings to try next."""
-        tried = len([t for t in history.trials if t.rung == 0])
-        starts = space.starts()[: self.first][tried : tried + count]
+        asked = {json.dumps(trial.settings, sort_keys=True) for trial in history.trials}
+        starts = [s for s in space.starts()[: self.first] if json.dumps(s, sort_keys=True) not in asked][:count]
         if len(starts) == count:
             return starts
         study = self._study(space, history, seed)

@@ -13,13 +13,16 @@ import numpy as np
 import torch
 
 from paredown.core.candidate import Candidate, Result
+from paredown.core.catalog import rule
 from paredown.core.errors import BadInput
+from paredown.core.goal import SCORE
 from paredown.core.plan import Plan
 from paredown.core.recipe import Recipe
 from paredown.core.store import read_json, write_whole
 from paredown.core.task import Task
 from paredown.core.work import Work
 from paredown.cost.count import count, layers
+from paredown.cost.counted import evidence
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
 from paredown.targets.container import tensor_bytes
@@ -37,7 +40,7 @@ class OutOfTime(Exception):
 
 @dataclass
 class Bench:
-    """A task on a device, where to keep finished prefixes, what to write, and until when."""
+    """A task on a device, where to keep finished prefixes, what to write, until when, and by which rules to score."""
 
     task: Task
     device: str
@@ -45,6 +48,7 @@ class Bench:
     targets: tuple[str, ...] = ("packed",)
     measure_latency: bool = False
     deadline: float | None = None
+    rules: tuple[str, ...] = ()
     data: dict[str, Data] = field(default_factory=dict)
 
     def split(self, role: str) -> Data:
@@ -163,6 +167,15 @@ def _keep(net: Net, story: dict[str, Any], folder: Path) -> None:
         partial.rename(folder)
 
 
+def official(name: str, net: Net) -> float:
+    """Return a network's score by the rule `name`, from what is counted. Raises BadInput where more is better."""
+    found = rule(name)
+    score = found.score(found.evidence.within(evidence(net), "the candidate"))
+    if score.total is None or score.higher_is_better:
+        raise BadInput(f"score:{name} cannot be minimised: it has no total, or more of it is better")
+    return float(score.total)
+
+
 def finished(candidate: Candidate, net: Net, bench: Bench, folder: Path, story: list[dict[str, Any]]) -> Result:
     """Return the result of a trained network: its files written and measured on validation, its cost counted."""
     frozen = freeze(net)
@@ -179,8 +192,9 @@ def finished(candidate: Candidate, net: Net, bench: Bench, folder: Path, story: 
         seen = latency_ms(load(first.path), sample)
         measured = {"latency_ms": seen["median"], "latency_low_ms": seen["low"], "latency_high_ms": seen["high"]}
         measured["latency_repeats"] = seen["repeats"]
+    measured |= {f"{SCORE}{name}": official(name, net) for name in bench.rules}
     net.save(folder / "net")
     return Result(
         candidate.id, first.bytes, first.quality, None, artifacts, cost.to_json(), measured,
-        tuple(story), tuple({**row, "bytes": sizes.get(row.get("slot", ""), 0)} for row in layers(net)),
+        tuple(story), tuple({**r.to_json(), "bytes": sizes.get(r.slot, 0)} for r in layers(net) if r.params or r.macs),
     )  # fmt: skip
