@@ -15,11 +15,25 @@ __version__ = "0.1.0"
 _HOMES = {
     "find": "paredown.verbs.find", "apply": "paredown.verbs.find", "evaluate": "paredown.verbs.evaluate",
     "analyze": "paredown.verbs.analyze", "export": "paredown.verbs.export", "report": "paredown.verbs.report",
+    "score": "paredown.verbs.score",
     "Goal": "paredown.core.goal", "Recipe": "paredown.core.recipe", "Task": "paredown.core.task",
     "capture": "paredown.graph.capture", "load_task": "paredown.data.tasks",
 }  # fmt: skip
 
-__all__ = ["Goal", "Recipe", "Task", "analyze", "apply", "capture", "evaluate", "export", "find", "load_task", "report"]
+__all__ = [
+    "Goal",
+    "Recipe",
+    "Task",
+    "analyze",
+    "apply",
+    "capture",
+    "evaluate",
+    "export",
+    "find",
+    "load_task",
+    "report",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from paredown import shown
 from paredown.core.errors import BadInput
@@ -19,6 +18,9 @@ from paredown.core.errors import BadInput
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="The smallest model that still meets the accuracy you need, as a file measured in its own runtime.")  # fmt: skip
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+UNWRITABLE = {"ENOSPC", "EROFS", "EACCES", "EPERM", "EDQUOT", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"}
+"""The system's reasons for not writing a file that a person can mend."""
 
 ClickException: Any = typer.BadParameter.__mro__[2]
 """The root of typer's usage errors; typer carries its own copy of click, under a private name."""
@@ -61,17 +63,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        if error.errno not in (
-            errno.ENOSPC,
-            errno.EROFS,
-            errno.EACCES,
-            errno.EPERM,
-            errno.EDQUOT,
-            errno.ENOTDIR,
-            errno.EEXIST,
-            errno.EISDIR,
-            errno.ENAMETOOLONG,
-        ):
+        if errno.errorcode.get(error.errno or 0) not in UNWRITABLE:
             raise
         _fail(
             f"{error.filename or 'a file'} cannot be written: {error.strerror}; free some space or give another --out"
@@ -129,7 +121,8 @@ def find(
     floor: Annotated[float, typer.Option(help="What the model must reach on the task's metric, such as 0.97.")],
     model: Model = None,
     minimize: Annotated[
-        str, typer.Option(help="What to make small: file_bytes, ram_bytes, macs, bops, params or latency_ms.")
+        str,
+        typer.Option(help="What to make small: file_bytes, ram_bytes, macs, bops, params, latency_ms or score:RULE."),
     ] = "file_bytes",
     limit: Annotated[
         list[str] | None, typer.Option(help="A hard limit, like ram_bytes=32KB; may be given again.")
@@ -250,12 +243,7 @@ def evaluate(
     if json_:
         print(json.dumps(found))
         return 0
-    out.print(f"{found['artifact']}: {found['bytes']:,} bytes", soft_wrap=True)
-    out.print(
-        f"{found['metric']} on {found['split']}: {found['value']:.4f} ({found['low']:.4f}…{found['high']:.4f}, n = {found['n']})"
-    )
-    ms = found["latency_ms"]
-    out.print(f"latency: {ms['median']:.3f} ms ({ms['low']:.3f}…{ms['high']:.3f}), one sample, {found['runtime']}")
+    _lines(shown.measured(found))
     return 0
 
 
@@ -279,6 +267,24 @@ def export(
         out.print(
             f"{a.path}  {a.bytes:,} B, validation {value:.4f}, {a.mismatches} mismatches of {a.n}", soft_wrap=True
         )
+    return 0
+
+
+@app.command(epilog="Example: paredown score micronet.cifar100 runs/cifar")
+def score(
+    rule: Annotated[str, typer.Argument(help="An official score, as `paredown rules` lists them.")],
+    source: Annotated[str, typer.Argument(help="A run's folder, or folder:candidate; a .pdn or .onnx; a COUNTS.json.")],
+    json_: Json = False,
+) -> int:
+    """Give an official score, term by term, with its clauses; what is from memory is marked as unverified."""
+    from paredown.verbs.score import score as verb
+
+    found = verb(rule, source).to_json()
+    if json_:
+        print(json.dumps(found))
+        return 0
+    out.print(shown.score(found))
+    _lines(shown.verdict(found))
     return 0
 
 
@@ -323,22 +329,15 @@ def methods(
     if json_:
         print(json.dumps({"schema": "paredown/methods/1", "parts": rows}))
         return 0
-    _listing([(r["name"], r["kind"], r["title"]) for r in rows])
+    out.print(shown.listing([(r["name"], r["kind"], r["title"]) for r in rows]))
     return 0
-
-
-def _listing(rows: list[tuple[str, ...]]) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
 
 
 def _simple(name: str, rows: list[dict[str, str]], json_: bool) -> int:
     if json_:
         print(json.dumps({"schema": f"paredown/{name}/1", name: rows}))
     else:
-        _listing([tuple(str(v) for v in row.values()) for row in rows])
+        out.print(shown.listing([tuple(str(v) for v in row.values()) for row in rows]))
     return 0
 
 
@@ -364,6 +363,21 @@ def targets(json_: Json = False) -> int:
     from paredown.verbs.catalogue import target_rows
 
     return _simple("targets", target_rows(), json_)
+
+
+@app.command(epilog="Example: paredown rules micronet.cifar100")
+def rules(
+    name: Annotated[str | None, typer.Argument(help="A rule's name, for its constants and clauses.")] = None,
+    json_: Json = False,
+) -> int:
+    """List the official scores; with a name, its card."""
+    from paredown.verbs.rules import rule_card, rule_rows
+
+    if name is None:
+        return _simple("rules", rule_rows(), json_)
+    found = rule_card(name)
+    print(json.dumps(found) if json_ else "\n".join(shown.rule_card(found)))
+    return 0
 
 
 @app.callback(invoke_without_command=True)

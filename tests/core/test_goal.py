@@ -24,7 +24,8 @@ def test_every_available_cost_can_be_minimised(what: str) -> None:
     [
         ({"minimize": "size"}, "'size' cannot be minimised or limited; allowed: file_bytes"),
         ({"minimize": "energy_uj"}, "'energy_uj' is not available in this version yet"),
-        ({"minimize": "score:micronet"}, "not available in this version yet"),
+        ({"minimize": "score:micronet"}, "rule 'micronet' is unknown; did you mean micronet."),
+        ({"minimize": "score:lpcv.2018"}, "needs accuracy, runtime_ms, images, which counting does not give"),
         ({"limits": {"speed": 1}}, "'speed' cannot be minimised or limited"),
         ({"limits": {"ram_bytes": 0}}, "limit ram_bytes=0 must be a number above zero"),
         ({"limits": {"ram_bytes": float("inf")}}, "limit ram_bytes=inf"),

@@ -225,6 +225,7 @@ WINDOWS: list[Case] = [
     ("linalg_vector_norm", lambda x: torch.linalg.vector_norm(x, ord=3, dim=1), (MAP,), lambda x: over(x, (1,), lambda b: loop.total([v.function(lambda u: u**3) for v in b]).function(lambda u: u ** (1 / 3)))),
 ]  # fmt: skip
 
+
 def _running(x: Any, m: Any, v: Any, w: Any, b: Any) -> np.ndarray:
     """Return the affine map of a norm with running statistics; its scale and shift are prepared beforehand."""
     scale = values(w) / np.sqrt(values(v) + 1e-5)

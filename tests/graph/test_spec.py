@@ -136,7 +136,7 @@ def test_what_it_tells() -> None:
         and conv.slot("weight") == "w"
         and conv.slot("bias") is None
     )
-    assert conv.values() == ["x"] and conv.slots() == ["w"]
+    assert conv.values() == ("x",) and conv.slots() == ("w",)
     with pytest.raises(KeyError):
         conv.get("padding_mode")
     moved = conv.with_args(groups=4)

@@ -17,8 +17,19 @@ MAY = {
     "targets": {"core", "graph", "cost", "methods.code"},
     "search": {"core", "graph", "cost", "train", "data", "zoo", "targets"},
     "reports": {"core"},
+    "rules": {"core", "graph", "cost"},
 }
-TORCHLESS = ("core", "data", "targets", "reports", "graph/ops.py", "graph/spec.py", "graph/frozen.py", "methods/code")
+TORCHLESS = (
+    "core",
+    "data",
+    "targets",
+    "reports",
+    "graph/ops.py",
+    "graph/spec.py",
+    "graph/frozen.py",
+    "methods/code",
+    "rules",
+)
 
 
 def imports(path):

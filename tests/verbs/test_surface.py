@@ -105,7 +105,7 @@ def test_report_and_cite(folder, monkeypatch):
     assert code == 0 and "1902.08153" in out and out.count("@misc") == len(set(out.split("@misc")[1:]))
 
 
-@pytest.mark.parametrize("verb", ["methods", "tasks", "models", "targets"])
+@pytest.mark.parametrize("verb", ["methods", "tasks", "models", "rules", "targets"])
 def test_the_catalogue_lists_and_speaks_json(verb, monkeypatch):
     code, text = call(monkeypatch, verb)
     assert code == 0 and len(text.splitlines()) >= 2
@@ -115,7 +115,21 @@ def test_the_catalogue_lists_and_speaks_json(verb, monkeypatch):
 
 @pytest.mark.parametrize(
     "verb",
-    ["find", "apply", "analyze", "evaluate", "export", "report", "methods", "tasks", "models", "targets", "cite"],
+    [
+        "find",
+        "apply",
+        "analyze",
+        "evaluate",
+        "export",
+        "score",
+        "report",
+        "methods",
+        "tasks",
+        "models",
+        "rules",
+        "targets",
+        "cite",
+    ],
 )
 def test_every_verb_has_help_with_an_example(verb, monkeypatch):
     code, text = call(monkeypatch, verb, "--help")

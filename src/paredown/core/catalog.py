@@ -15,7 +15,7 @@ from typing import Any
 
 from paredown.core.errors import BadInput
 from paredown.core.kinds import KINDS
-from paredown.core.knob import check_fields
+from paredown.core.knob import Knob, check_fields, knobs_of
 
 FORMS = frozenset({"masked", "thin", "factored", "shared", "quantized", "folded"})
 FALLS = frozenset({"params", "nonzero", "bits", "macs", "bops", "ram_bytes", "bytes"})
@@ -68,7 +68,7 @@ def part(name: str, card: Card) -> Callable[[type], type]:
     def register(cls: type) -> type:
         if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             raise TypeError(f"part {name!r} must be a frozen dataclass")
-        kinds = [kind for kind, protocol in KINDS.items() if all(hasattr(cls, verb) for verb in _verbs(protocol))]
+        kinds = [kind for kind, protocol in KINDS.items() if all(map(_method_of(cls), _verbs(protocol)))]
         if len(kinds) != 1:
             raise TypeError(
                 f"part {name!r} has the verbs of {kinds or 'no kind'}; it must have those of exactly one kind"
@@ -81,6 +81,11 @@ def part(name: str, card: Card) -> Callable[[type], type]:
         return cls
 
     return register
+
+
+def _method_of(cls: type) -> Callable[[str], bool]:
+    """Return whether a name is one of a class's methods; a field of that name is none."""
+    return lambda verb: callable(getattr(cls, verb, None))
 
 
 def _verbs(protocol: type) -> Iterable[str]:
@@ -107,7 +112,7 @@ def discover(package: str) -> None:
 
 @functools.cache
 def _discover_all() -> None:
-    for room in ("methods", "targets", "search"):
+    for room in ("methods", "targets", "search", "rules"):
         discover(f"paredown.{room}")
     for entry_point in importlib.metadata.entry_points(group="paredown.parts"):
         discover(entry_point.value)
@@ -129,6 +134,28 @@ def entry(name: str) -> Entry:
         near = difflib.get_close_matches(str(name), _ENTRIES, 3) or sorted(_ENTRIES)[:5]
         raise BadInput(f"part {name!r} is unknown; did you mean {', '.join(near)}? `paredown methods` lists them all")
     return _ENTRIES[name]
+
+
+def rules() -> dict[str, Any]:
+    """Return {name: rule} of what is registered: `family.edition` for each edition, or the family where it has one only."""
+    found: dict[str, Any] = {}
+    for at in sorted(e.name for e in _ENTRIES.values() if e.kind == "rule"):
+        editions = knobs_of(_ENTRIES[at].cls).get("edition", Knob()).among or ()
+        found |= {f"{at}.{edition}": _ENTRIES[at].cls(edition=edition) for edition in editions} or {
+            at: _ENTRIES[at].cls()
+        }
+    return found
+
+
+def rule(name: str) -> Any:
+    """Return the rule called `name`. Raises BadInput naming the nearest ones."""
+    discover("paredown.rules")  # these wake no torch, so scoring a file of counts wakes none
+    if name not in rules():
+        _discover_all()
+    if name not in (known := rules()):
+        near = difflib.get_close_matches(str(name), known, 3) or list(known)[:5]
+        raise BadInput(f"rule {name!r} is unknown; did you mean {', '.join(near)}? `paredown rules` lists them all")
+    return known[name]
 
 
 def build(data: Any) -> Any:

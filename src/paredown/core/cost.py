@@ -105,7 +105,9 @@ class Layer:
 
     def to_json(self) -> dict[str, object]:
         """Return the layer as a JSON object; `width` is the weights' and `bits` is all that is stored."""
-        fields = {key: value for key, value in vars(self).items() if key not in ("weight_bits", "stored_bits", "geometry")}
+        fields = {
+            key: value for key, value in vars(self).items() if key not in ("weight_bits", "stored_bits", "geometry")
+        }
         more = {"shape": list(self.shape), "width": self.weight_bits, "bits": self.stored_bits, "bops": self.bops}
         return {**fields, **more, "macs_nonzero": self.macs_nonzero, "traffic_bits": self.traffic_bits}
 

@@ -4,11 +4,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from paredown.core.catalog import rule
 from paredown.core.errors import BadInput
 from paredown.core.units import limit
 
 MINIMIZABLE = ("file_bytes", "flash_bytes", "ram_bytes", "macs", "bops", "latency_ms", "energy_uj")
 AVAILABLE = ("file_bytes", "ram_bytes", "macs", "bops", "params", "latency_ms")
+
+SCORE = "score:"
+"""What an official score's rule is named after, as in `score:micronet.cifar100`."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Goal:
         if self.confidence is not None and not 0.5 <= self.confidence < 1:
             raise BadInput(f"confidence {self.confidence} is outside 0.5 to 1; write it like 0.95")
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The official scores that are minimised or limited."""
+        return tuple(w.removeprefix(SCORE) for w in (self.minimize, *self.limits) if w.startswith(SCORE))
+
     def to_json(self) -> dict[str, object]:
         """Return the goal as a JSON object."""
         return {**vars(self), "limits": dict(self.limits)}
@@ -42,9 +51,17 @@ def check_cost_name(what: str) -> None:
     """Raise BadInput unless `what` can be minimised or limited in this version."""
     if what in AVAILABLE:
         return
-    if what in MINIMIZABLE or what.startswith("score:"):
+    if what.startswith(SCORE):
+        return _check_rule(what)
+    if what in MINIMIZABLE:
         raise BadInput(f"{what!r} is not available in this version yet; allowed: {', '.join(AVAILABLE)}")
     raise BadInput(f"{what!r} cannot be minimised or limited; allowed: {', '.join(AVAILABLE)}")
+
+
+def _check_rule(what: str) -> None:
+    """Raise BadInput unless counting a network is all that the rule needs."""
+    if measured := rule(what.removeprefix(SCORE)).evidence.measured():
+        raise BadInput(f"{what!r} cannot be minimised: it needs {', '.join(measured)}, which counting does not give")
 
 
 def parse_limits(texts: list[str] | tuple[str, ...]) -> dict[str, float]:

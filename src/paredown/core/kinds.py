@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from paredown.core.artifact import Artifact
 from paredown.core.cost import Estimate
+from paredown.core.score import Score as Verdict
 from paredown.core.work import Work
 
 
@@ -83,7 +84,20 @@ class Backend(Protocol):
     def load(self, path: Path) -> Any: ...
 
 
+@runtime_checkable
+class Rule(Protocol):
+    """Scores evidence as an official rule does: `score(evidence) -> Score`.
+
+    `evidence` is the type of what it wants; that type says which of its fields are measured, not counted.
+    """
+
+    evidence: Any
+
+    def score(self, evidence: Any) -> Verdict: ...
+
+
 KINDS: dict[str, type] = {
     "step": Step, "loss": Loss, "score": Score, "grid": Grid, "habit": Habit,
     "codec": Codec, "searcher": Searcher, "estimator": Estimator, "backend": Backend,
+    "rule": Rule,
 }  # fmt: skip

@@ -34,7 +34,13 @@ def findings(rows: Sequence[Layer], moments: Sequence[Moment], with_depthwise: i
     bytes with depthwise convolutions in place too.
     """
     found = [_largest(rows, resource) for resource in RESOURCES]
-    found += [_kind_bound_by_memory(rows), _peak(moments), _in_place(moments, with_depthwise), _zeros(rows), _norms(rows)]
+    found += [
+        _kind_bound_by_memory(rows),
+        _peak(moments),
+        _in_place(moments, with_depthwise),
+        _zeros(rows),
+        _norms(rows),
+    ]
     return sorted((f for f in found if f is not None), key=lambda f: -f.share)
 
 
@@ -94,14 +100,18 @@ def _peak(moments: Sequence[Moment]) -> Finding | None:
     named = " and ".join(f"{name} ({_percent(size / top.bytes)})" for name, size in parts.items())
     where = f"while {top.node} runs" if top.node else "with the input alone"
     share = max(parts.values()) / top.bytes
-    return Finding("ram_bytes", next(iter(parts)), share, f"memory peaks at {top.bytes:,} bytes {where}, set by {named}")
+    return Finding(
+        "ram_bytes", next(iter(parts)), share, f"memory peaks at {top.bytes:,} bytes {where}, set by {named}"
+    )
 
 
 def _in_place(moments: Sequence[Moment], with_depthwise: int) -> Finding | None:
     most = max((m.bytes for m in moments), default=0)
     if not most or (saved := 1 - with_depthwise / most) < 0.02:
         return None
-    text = f"depthwise convolutions in place would lower the memory peak by {_percent(saved)} to {with_depthwise:,} bytes"
+    text = (
+        f"depthwise convolutions in place would lower the memory peak by {_percent(saved)} to {with_depthwise:,} bytes"
+    )
     return Finding("ram_bytes", "depthwise", saved, text)
 
 
@@ -110,7 +120,9 @@ def _zeros(rows: Sequence[Layer]) -> Finding | None:
     share = 1 - sum(row.nonzero for row in rows) / params if params else 0.0
     if share < 0.1:
         return None
-    return Finding("params", "zeros", share, f"{_percent(share)} of the parameters are zero; a coded file does not pay for them")
+    return Finding(
+        "params", "zeros", share, f"{_percent(share)} of the parameters are zero; a coded file does not pay for them"
+    )
 
 
 def _norms(rows: Sequence[Layer]) -> Finding | None:

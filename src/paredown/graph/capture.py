@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
             nodes.append(_node(node, refs))
             refs[node.name] = Value(node.name)
     named = tuple((name, tuple(x.shape[1:])) for name, x in zip(users, inputs, strict=True))
-    spec = Spec(named, _live(nodes, output), output)
+    spec = Spec(named, live(nodes, output), output)
     return Net(spec, {name: slot for name, slot in slots.items() if name in spec.slot_users()})
 
 
@@ -102,7 +103,7 @@ def _plain(output: Any) -> Any:
     raise BadInput(f"the model returns a {type(output).__name__}; return a tensor, or a dict, list or tuple of tensors")
 
 
-def _live(nodes: list[Node], output: Any) -> tuple[Node, ...]:
+def live(nodes: list[Node], output: Any) -> tuple[Node, ...]:
     """Return the nodes that the output depends on, in order."""
     needed = set(references(output))
     kept = []
@@ -114,26 +115,36 @@ def _live(nodes: list[Node], output: Any) -> tuple[Node, ...]:
 
 
 def _node(node: Any, refs: dict[str, Any]) -> Node:
-    target = node.target
-    name = getattr(target, "__name__", str(target))
-    if not isinstance(target, torch._ops.OpOverload):
+    if not isinstance(node.target, torch._ops.OpOverload):
+        name = getattr(node.target, "__name__", str(node.target))
         if name == "getitem":
             return Node(node.name, "getitem", {"self": refs[node.args[0].name], "index": node.args[1]})
         raise BadInput(f"the model computes {name} on tensor sizes at {node.name}; write the size as a number")
+    op = op_of(node.target, node.name)
+    return node_of(node.name, op, node.args, node.kwargs, lambda tree: _resolved(tree, refs))
+
+
+def op_of(target: torch._ops.OpOverload, where: str) -> str:
+    """Return the table's name of one of ATen's operators; in place is the same as not. Raises BadInput."""
     base, _, overload = str(target).removeprefix("aten.").partition(".")
     base = base.removesuffix("_") if f"{base.removesuffix('_')}" != base and not base.startswith("_") else base
     base = _SAME.get(base, base)
     op = base if overload == "default" else f"{base}.{overload}"
     if op not in OPS:
         known = f"not among the {len(OPS)} that paredown knows"
-        raise BadInput(f"operator {op!r} at {node.name} is {known}; rewrite the layer that uses it")
-    given = dict(zip(OPS[op].names, node.args, strict=False)) | dict(node.kwargs)
+        raise BadInput(f"operator {op!r} at {where} is {known}; rewrite the layer that uses it")
+    return op
+
+
+def node_of(name: str, op: str, args: Any, kwargs: Any, resolve: Callable[[Any], Any]) -> Node:
+    """Return the node of a call; `resolve` turns tensors in its arguments into references."""
+    given = dict(zip(OPS[op].names, args, strict=False)) | dict(kwargs)
     if op == "zeros":
         given = {"size": given["size"]}  # a Net makes it of its input's type, where its input is
     if given.get("end") == _END:
         del given["end"]
-    args = {k: _canonical(_resolved(v, refs), OPS[op].defaults.get(k)) for k, v in given.items()}
-    return Node(node.name, op, {k: v for k, v in args.items() if k not in OPS[op].defaults or v != OPS[op].defaults[k]})
+    settled = {k: _canonical(resolve(v), OPS[op].defaults.get(k)) for k, v in given.items()}
+    return Node(name, op, {k: v for k, v in settled.items() if k not in OPS[op].defaults or v != OPS[op].defaults[k]})
 
 
 def _canonical(value: Any, default: Any) -> Any:
@@ -147,12 +158,15 @@ def _resolved(tree: Any, refs: dict[str, Any]) -> Any:
     def leaf(x: Any) -> Any:
         if isinstance(x, torch.fx.Node):
             return refs[x.name]
-        if isinstance(x, torch.dtype | torch.memory_format | torch.layout | torch.device):
-            return str(x)
-        return x
+        return plain(x)
 
     listed = list(tree) if isinstance(tree, torch.fx.immutable_collections.immutable_list) else tree
     return mapped(listed, leaf)
+
+
+def plain(leaf: Any) -> Any:
+    """Return an argument that is no tensor as what a description can hold."""
+    return str(leaf) if isinstance(leaf, torch.dtype | torch.memory_format | torch.layout | torch.device) else leaf
 
 
 @torch.no_grad()

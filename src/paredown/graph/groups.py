@@ -57,6 +57,9 @@ class Group:
         return tuple(sorted(gone))
 
 
+ALONE = "its channels can only be removed all together"
+
+
 def groups(net: Net) -> list[Group]:
     """Return every channel group of `net`, in order of first use, those that must stay included (they have no units).
 
@@ -69,6 +72,20 @@ def groups(net: Net) -> list[Group]:
     found = [_group(flow, axes, cuts) for axes in _components(flow)]
     needs = _needs(flow, {root: (n, at) for n, (_, roots) in enumerate(found) for at, root in enumerate(roots)})
     return [replace(group, needed=_least(needs.get(n, set()))) for n, (group, _) in enumerate(found)]
+
+
+def frozen(net: Net) -> dict[str, str]:
+    """Return {slot: why} of every weight whose channels must all stay, as the groups say it, without making the groups."""
+    flow = trace(net)
+    found: dict[str, str] = {}
+    for makers in _components(flow):
+        roots = {key: np.unique(flow.labels.roots(flow.axes[key])) for key in makers}
+        held = {key[0]: flow.labels.held(own) for key, own in roots.items()}
+        reasons = {slot: "; ".join(why) for slot, why in held.items() if why}
+        if not reasons and len({int(root) for own in roots.values() for root in own[:2]}) == 1:
+            reasons = dict.fromkeys((key[0] for key in makers), ALONE)
+        found.update(reasons)
+    return found
 
 
 def filters(net: Net, group: Group, axes: Iterable[Axis] | None = None) -> list[Tensor]:
@@ -101,13 +118,18 @@ def _components(flow: Flow) -> list[list[Axis]]:
     """Return the makers, those that share a set of channels together, in order of first use."""
     owner: dict[int, int] = {}
     parts: dict[int, list[Axis]] = {}
+    held: dict[int, set[int]] = {}
     for number, key in enumerate(flow.makers):
-        roots = set(flow.labels.roots(flow.axes[key]).tolist())
-        joined = {owner[root] for root in roots if root in owner}
-        first = min({number, *joined})
-        members = [axis for part in sorted({*joined}) for axis in parts.pop(part)] + [key]
-        parts[first] = members
-        owner.update({root: first for root, part in owner.items() if part in joined} | dict.fromkeys(roots, first))
+        roots = set(np.unique(flow.labels.roots(flow.axes[key])).tolist())
+        joined = sorted({owner[root] for root in roots & owner.keys()})
+        first = joined[0] if joined else number
+        parts[first] = [axis for part in joined for axis in parts.pop(part)] + [key]
+        for part in joined[1:]:
+            moved = held.pop(part)
+            owner.update(dict.fromkeys(moved, first))
+            held[first] |= moved
+        owner.update(dict.fromkeys(roots, first))
+        held.setdefault(first, set()).update(roots)
     return [parts[first] for first in sorted(parts)]
 
 
@@ -122,7 +144,7 @@ def _group(flow: Flow, makers: list[Axis], cuts: dict[int, list[Cut]]) -> tuple[
             else:
                 units[root] = tuple(cuts[root])
     if len(units) == 1 and not frozen:
-        frozen, units = {key[0]: "its channels can only be removed all together" for key in makers}, {}
+        frozen, units = dict.fromkeys((key[0] for key in makers), ALONE), {}
     touched = {(cut.slot, cut.dim) for unit in units.values() for cut in unit}
     readers = tuple(axis for axis in flow.readers if axis in touched)
     return Group(makers[0][0], tuple(units.values()), tuple(makers), readers, frozen), list(units)

@@ -16,38 +16,56 @@ class Labels:
     """Disjoint sets of channel labels. Labels in one set are removed together; a frozen set is never removed."""
 
     def __init__(self) -> None:
-        self._parent: list[int] = []
+        self._parent = np.empty(0, dtype=np.int64)
         self._why: dict[int, tuple[str, ...]] = {}
 
     def fresh(self, count: int) -> np.ndarray:
         """Return `count` new labels, each alone in its set."""
         start = len(self._parent)
-        self._parent.extend(range(start, start + count))
-        return np.arange(start, start + count)
+        made = np.arange(start, start + count)
+        self._parent = np.concatenate([self._parent, made])
+        return made
 
     def find(self, label: int) -> int:
         """Return the label that stands for the set of `label`."""
-        root = label
-        while self._parent[root] != root:
-            root = self._parent[root]
-        while self._parent[label] != root:
-            self._parent[label], label = root, self._parent[label]
-        return root
+        while self._parent[label] != label:
+            label = int(self._parent[label])
+        return int(label)
 
     def roots(self, labels: np.ndarray) -> np.ndarray:
         """Return what `find` gives for every entry of an integer array, in its shape."""
-        found, inverse = np.unique(labels, return_inverse=True)
-        return np.array([self.find(int(label)) for label in found], dtype=np.int64)[inverse].reshape(labels.shape)
+        found = self._parent[labels]
+        while True:
+            above = self._parent[found]
+            if np.array_equal(above, found):
+                self._parent[labels] = found
+                return found
+            found = above
 
     def tie(self, first: np.ndarray, second: np.ndarray) -> None:
-        """Join the sets of the labels that stand at the same place in two arrays (one may have a single entry)."""
-        for a, b in {*zip(*(x.ravel().tolist() for x in np.broadcast_arrays(first, second)), strict=True)}:
-            a, b = self.find(a), self.find(b)
-            if a != b:
-                low, high = min(a, b), max(a, b)
-                self._parent[high] = low
-                if high in self._why:
-                    self._explain(low, self._why.pop(high))
+        """Join the sets of the labels that stand at the same place in two arrays (they may broadcast)."""
+        pairs = np.broadcast_arrays(self.roots(first), self.roots(second))
+        low, high = np.minimum(*pairs).ravel(), np.maximum(*pairs).ravel()
+        apart = low != high
+        low, high = low[apart], high[apart]
+        if not len(low):
+            return
+        self._parent[high] = low
+        if (self._parent[high] == low).all() and (self._parent[low] == low).all():  # no label was to go two ways
+            for label in self._why.keys() & set(high.tolist()) if self._why else ():
+                self._explain(self.find(label), self._why.pop(label))
+            return
+        self._parent[high] = high
+        for a, b in sorted({*zip(low.tolist(), high.tolist(), strict=True)}):
+            self._join(self.find(a), self.find(b))
+
+    def _join(self, a: int, b: int) -> None:
+        if a == b:
+            return
+        low, high = min(a, b), max(a, b)
+        self._parent[high] = low
+        if high in self._why:
+            self._explain(low, self._why.pop(high))
 
     def tie_all(self, labels: np.ndarray) -> None:
         """Join the sets of all entries."""
@@ -55,12 +73,17 @@ class Labels:
 
     def freeze(self, labels: np.ndarray, why: str) -> None:
         """Say that the sets of these labels must stay, and why."""
-        for label in np.unique(labels).tolist():
-            self._explain(self.find(label), (why,))
+        for label in np.unique(self.roots(labels)).tolist():
+            self._explain(label, (why,))
 
     def reasons(self, label: int) -> tuple[str, ...]:
         """Return why the set of `label` must stay; empty when it may go."""
         return self._why.get(self.find(label), ())
+
+    def held(self, roots: np.ndarray) -> tuple[str, ...]:
+        """Return the reasons of the first of these sets (given by what stands for them, sorted) that must stay."""
+        first = min(self._why.keys() & set(roots.tolist()), default=None) if self._why else None
+        return () if first is None else self._why[first]
 
     def _explain(self, root: int, why: tuple[str, ...]) -> None:
         self._why[root] = tuple(dict.fromkeys((*self._why.get(root, ()), *why)))[:MOST_REASONS]

@@ -46,6 +46,7 @@ class Net(nn.Module):
         for key in set(self.slots) - {_key(name) for name in used}:
             del self.slots[key]
         self.spec = spec
+        self._shapes: dict[str, tuple[int, ...]] | None = None
         self._functions = [_function(node) for node in spec.nodes]
         self._last = _last_use(spec)
 
@@ -55,6 +56,7 @@ class Net(nn.Module):
 
     def set_slot(self, name: str, slot: nn.Module) -> None:
         """Put a slot module under `name`, in place of the one there."""
+        self._shapes = None
         self.slots[_key(name)] = slot
 
     def slot_names(self) -> list[str]:
@@ -104,7 +106,19 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return {value name: shape at batch 1} for inputs and every node that makes one tensor."""
+        """Return {value name: shape at batch 1} for inputs and every node that makes one tensor.
+
+        The network runs once for it; the shapes are kept until its nodes or slots are exchanged.
+        """
+        if self._shapes is None:
+            self._shapes = self._seen_shapes()
+        return dict(self._shapes)
+
+    def remember(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Take the shapes as known, instead of running the network for them."""
+        self._shapes = shapes
+
+    def _seen_shapes(self) -> dict[str, tuple[int, ...]]:
         found: dict[str, tuple[int, ...]] = {name: (1, *shape) for name, shape in self.spec.inputs}
 
         def watch(node: Node, value: Any) -> None:

@@ -153,12 +153,12 @@ def _grouped(flow: Flow, weight: Axes, reads: tuple[np.ndarray, int], transposed
     rows = outer.reshape(groups, -1)
     if groups >= ins.shape[1]:
         flow.labels.freeze(inner, f"{weight.keys[1][0]} is cut by whole groups")
-        for row, read in zip(rows, ins, strict=True):
-            flow.labels.tie_all(np.concatenate([row, read]))
+        flow.labels.tie(rows, rows[:, :1])
+        flow.labels.tie(ins, rows[:, :1])
         made = np.repeat(rows[:, 0], len(inner)) if transposed else outer
         return made, weight.keys[0]
-    for column in (*rows.T, *ins.T):
-        flow.labels.tie_all(column)
+    flow.labels.tie(rows, rows[:1])
+    flow.labels.tie(ins, ins[:1])
     flow.labels.tie(ins[0], rows[0] if transposed else inner)
     flow.readers.setdefault(weight.keys[0] if transposed else weight.keys[1], [])
     return (np.tile(inner, groups), weight.keys[1]) if transposed else (outer, weight.keys[0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from paredown.core.errors import BadInput
@@ -36,13 +37,21 @@ class Node:
             return self.args[name]
         return OPS[self.op].defaults[name]
 
-    def values(self) -> list[Value]:
+    def values(self) -> tuple[Value, ...]:
         """Return the names of the values this node reads, in order."""
-        return [r for r in references(list(self.args.values())) if isinstance(r, Value)]
+        return self._values
 
-    def slots(self) -> list[Slot]:
+    def slots(self) -> tuple[Slot, ...]:
         """Return the names of the slots this node reads, in order."""
-        return [r for r in references(list(self.args.values())) if isinstance(r, Slot)]
+        return self._slots
+
+    @cached_property
+    def _values(self) -> tuple[Value, ...]:
+        return tuple(r for r in references(list(self.args.values())) if isinstance(r, Value))
+
+    @cached_property
+    def _slots(self) -> tuple[Slot, ...]:
+        return tuple(r for r in references(list(self.args.values())) if isinstance(r, Slot))
 
     def slot(self, name: str) -> Slot | None:
         """Return the slot that the argument `name` refers to, or None."""

@@ -158,7 +158,8 @@ def _on_disk(here: Path | None, row: Json) -> str:
 def counted(tried: Tried) -> list[tuple[str, str]]:
     """Return the counted costs, exact."""
     cost = tried.result.get("cost") or {}
-    rows = [(words.cost_name(key), words.amount(key, cost[key])) for key in COUNTED if key in cost]
+    keys = [key for key in cost if key in COUNTED or key.startswith("score:")]
+    rows = [(words.cost_name(key), words.amount(key, cost[key])) for key in keys]
     by_bits = cost.get("macs_by_bits") or {}
     return rows + [(f"MACs with {_widths(key)}", words.plain(value)) for key, value in by_bits.items()]
 

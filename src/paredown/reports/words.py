@@ -40,7 +40,7 @@ def plain(value: Any) -> str:
 
 def cost_name(what: str) -> str:
     """Return a cost field's name in words."""
-    return COSTS.get(what, what)
+    return COSTS.get(what, what.replace("score:", "official score "))
 
 
 def amount(what: str, value: Any) -> str:

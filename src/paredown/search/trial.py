@@ -167,7 +167,7 @@ def _keep(net: Net, story: dict[str, Any], folder: Path) -> None:
         partial.rename(folder)
 
 
-def official(name: str, net: Net) -> float:
+def official_score(name: str, net: Net) -> float:
     """Return a network's score by the rule `name`, from what is counted. Raises BadInput where more is better."""
     found = rule(name)
     score = found.score(found.evidence.within(evidence(net), "the candidate"))
@@ -192,9 +192,9 @@ def finished(candidate: Candidate, net: Net, bench: Bench, folder: Path, story: 
         seen = latency_ms(load(first.path), sample)
         measured = {"latency_ms": seen["median"], "latency_low_ms": seen["low"], "latency_high_ms": seen["high"]}
         measured["latency_repeats"] = seen["repeats"]
-    measured |= {f"{SCORE}{name}": official(name, net) for name in bench.rules}
+    official = {f"{SCORE}{name}": official_score(name, net) for name in bench.rules}
     net.save(folder / "net")
     return Result(
-        candidate.id, first.bytes, first.quality, None, artifacts, cost.to_json(), measured,
+        candidate.id, first.bytes, first.quality, None, artifacts, {**cost.to_json(), **official}, measured,
         tuple(story), tuple({**r.to_json(), "bytes": sizes.get(r.slot, 0)} for r in layers(net) if r.params or r.macs),
     )  # fmt: skip

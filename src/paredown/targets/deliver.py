@@ -1,7 +1,5 @@
 """Writing a network's files and measuring them where they run; and measuring any file. Needs no torch."""
 
-import statistics
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ from paredown.core.catalog import entry
 from paredown.core.errors import BadInput
 from paredown.core.metric import quality
 from paredown.core.task import Task
+from paredown.cost.measure import Repeats
+from paredown.cost.measure import measure as timed
 from paredown.graph.frozen import Frozen
 from paredown.targets.onnx import Onnx
 from paredown.targets.packed import Packed
@@ -62,15 +62,8 @@ def deliver(
 
 def latency_ms(predict: Predict, sample: np.ndarray, repeats: int = 50) -> dict[str, float]:
     """Return {"median", "low", "high", "repeats"} of one sample's time, warm, on one thread; low, high: quartiles."""
-    for _ in range(5):
-        predict(sample)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        predict(sample)
-        times.append(1000 * (time.perf_counter() - start))
-    low, median, high = statistics.quantiles(times, n=4)
-    return {"median": median, "low": low, "high": high, "repeats": repeats}
+    seen = timed(lambda: predict(sample), Repeats(measured=repeats))
+    return {"median": seen.value, "low": seen.low, "high": seen.high, "repeats": repeats}
 
 
 def measure(artifact: str | Path, data: Task, split: str = "test", confidence: float = 0.95) -> dict[str, Any]:

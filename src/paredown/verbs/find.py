@@ -19,7 +19,7 @@ from paredown.core.candidate import REVISION, Candidate, Result
 from paredown.core.catalog import entry
 from paredown.core.errors import BadInput
 from paredown.core.frontier import pareto
-from paredown.core.goal import Goal, parse_limits
+from paredown.core.goal import SCORE, Goal, parse_limits
 from paredown.core.recipe import Recipe
 from paredown.core.store import Store, read_json, write_whole
 from paredown.core.task import Task
@@ -227,9 +227,11 @@ def _frontier(store: Store, history: History) -> list[dict[str, Any]]:
 
 
 def _row(result: Result) -> dict[str, Any]:
+    official = {name: value for name, value in result.cost.items() if name.startswith(SCORE)}
     return {
         "id": result.id, "file_bytes": result.file_bytes, "val": result.val.to_json() if result.val else None,
-        "params": result.cost.get("params"), "macs": result.cost.get("macs"), "ram_bytes": result.cost.get("ram_bytes"), **result.measured,
+        "params": result.cost.get("params"), "macs": result.cost.get("macs"), "ram_bytes": result.cost.get("ram_bytes"),
+        **official, **result.measured,
     }  # fmt: skip
 
 

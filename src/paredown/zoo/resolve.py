@@ -30,10 +30,8 @@ def models() -> dict[str, Maker]:
     for module_info in pkgutil.iter_modules(paredown.zoo.__path__, "paredown.zoo."):
         module = importlib.import_module(module_info.name)
         for name, function in inspect.getmembers(module, inspect.isfunction):
-            if function.__module__ == module.__name__ and list(inspect.signature(function).parameters)[:2] == [
-                "shape",
-                "classes",
-            ]:
+            public = function.__module__ == module.__name__ and not name.startswith("_")
+            if public and list(inspect.signature(function).parameters)[:2] == ["shape", "classes"]:
                 found[name] = function
     return dict(sorted(found.items()))
 
@@ -43,13 +41,7 @@ def network(spec: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed:
 
     Raises BadInput for an unknown model, settings it does not take, or one that does not fit the samples.
     """
-    settings = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k not in ("model", "weights", "digest")
-    }
-    torch.manual_seed(seed)
-    module = module_of(str(spec["model"]), shape, classes, settings)
-    if spec.get("weights"):
-        load_weights_(module, Path(str(spec["weights"])))
+    module = made(spec, shape, classes, seed)
     _tried(str(spec["model"]), module, shape)
     net = capture(module, torch.rand(2, *shape))
     scores = net.eval()(torch.rand(2, *shape))
@@ -59,6 +51,18 @@ def network(spec: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed:
             f"model {spec['model']} returns {got} for two samples; this task needs scores of shape (2, {classes})"
         )
     return net
+
+
+def made(spec: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
+    """Return the module that `spec` describes, its weights drawn with `seed` or loaded. Raises BadInput."""
+    settings = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k not in ("model", "weights", "digest")
+    }
+    torch.manual_seed(seed)
+    module = module_of(str(spec["model"]), shape, classes, settings)
+    if spec.get("weights"):
+        load_weights_(module, Path(str(spec["weights"])))
+    return module
 
 
 def _tried(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
