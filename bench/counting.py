@@ -351,7 +351,7 @@ def chain(length: int) -> nn.Sequential:
     return nn.Sequential(*[layer for _ in range(length // 2) for layer in (nn.Linear(16, 16), nn.ReLU())])
 
 
-def linearity(repeats: int = 3) -> list[dict[str, Any]]:
+def linearity(repeats: int = 5) -> list[dict[str, Any]]:
     """Return rows for chains of 125 to 1,000 layers; the ratio is to the shortest, eight times it where time is linear."""
     rows, shortest = [], {}
     x = torch.rand(1, 16)

@@ -50,6 +50,13 @@ def test_time_is_work_over_the_roof(at: float) -> None:
     assert attainable(100e9, 10e9, at) == (100e9 if at >= 10 else 10e9 * at)
 
 
+def test_what_stays_in_a_cache_comes_from_it() -> None:
+    layer = as_float(depthwise("dw", 64, (56, 56)))
+    held = MADE.model_copy(update={"cache_bytes": 2**20, "cache_bytes_per_second": Constant(value=20e9)})
+    assert point(layer, held, 2**20).ms == pytest.approx(point(layer, MADE).ms / 2)
+    assert point(layer, held, 2**20 + 1) == point(layer, held) == point(layer, MADE)
+
+
 def test_all_layers_one_after_the_other() -> None:
     found = latency(tiny("ic"), MADE)
     assert found.value == pytest.approx(sum(one.ms for one in points(tiny("ic"), MADE)))

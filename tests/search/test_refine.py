@@ -102,3 +102,13 @@ def test_the_gain_of_training_is_learned_from_the_run():
     rows = [(300, 0.90), (400, 0.92), (300, 0.95), (400, 0.96)]
     made = with_settings(history(rows), sizes(1, 2, 1, 2), [0, 0, 1, 1])
     assert abs(gain(made) - 0.5) < 1e-9
+
+
+def test_where_longer_training_brings_nothing_the_hopeless_are_not_trained_longer():
+    rows = [(300, 0.90), (400, 0.92), (300, 0.90), (400, 0.92), (500, 0.93)]
+    made = with_settings(history(rows, n=20_000), sizes(1, 2, 1, 2, 3), [0, 0, 1, 1, 0])
+    assert gain(made) == 1 and promotable(made, 1, 1) is None
+    better = with_settings(
+        history([*rows[:2], (300, 0.95), (400, 0.96), rows[4]], n=20_000), sizes(1, 2, 1, 2, 3), [0, 0, 1, 1, 0]
+    )
+    assert promotable(better, 1, 1) == (1, {"bytes": 3})

@@ -75,6 +75,7 @@ class Array(Entry):
 class Device(Entry):
     """A device: peaks in operations a second (a MAC is two) by number format, bandwidth, memories, published results.
 
+    `bytes_per_second` is main memory's; `cache_bytes_per_second` holds for what stays within `cache_bytes`.
     `skips_dead_channels`: its runtime leaves out channels whose weights are all zero.
     """
 
@@ -88,6 +89,8 @@ class Device(Entry):
     flash_bytes: PositiveInt | None = None
     peak_ops: dict[Format, Number] = Field(default_factory=dict)
     bytes_per_second: Number | None = None
+    cache_bytes: PositiveInt | None = None
+    cache_bytes_per_second: Number | None = None
     power_mw: Number | None = None
     throughputs: Throughputs | None = None
     array: Array | None = None

@@ -52,14 +52,19 @@ class Repeats:
 
 def measure(call: Callable[[], object], repeats: Repeats = Repeats(), command: str = "") -> Measurement:
     """Return a call's latency in ms: median of warm repeats, with quartiles."""
+    return observed("latency_ms", times_ms(call, repeats), command)
+
+
+def times_ms(call: Callable[[], object], repeats: Repeats = Repeats()) -> list[float]:
+    """Return what each of the measured calls took, in ms, after the warm ones."""
     for _ in range(repeats.warm):
         call()
-    times = []
+    found = []
     for _ in range(repeats.measured):
         start = time.perf_counter()
         call()
-        times.append(1e3 * (time.perf_counter() - start))
-    return observed("latency_ms", times, command)
+        found.append(1e3 * (time.perf_counter() - start))
+    return found
 
 
 def observed(what: str, values: Sequence[float], command: str = "") -> Measurement:

@@ -5,6 +5,7 @@ operations a second = min(peak, bandwidth × intensity), intensity = operations 
 Bytes: weights, inputs and outputs once each, nothing reused between layers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -73,8 +74,10 @@ def peak(device: Device, format_: Format) -> tuple[Format, float]:
     )
 
 
-def bandwidth(device: Device) -> float:
-    """Return a device's bytes a second. Raises BadInput when it gives none."""
+def bandwidth(device: Device, working_bytes: float = math.inf) -> float:
+    """Return a device's bytes a second: its cache's for a working set that stays there. Raises BadInput when it gives none."""
+    if device.cache_bytes and device.cache_bytes_per_second and working_bytes <= device.cache_bytes:
+        return device.cache_bytes_per_second.value
     if device.bytes_per_second is None:
         raise BadInput(f"device {device.name!r} gives no bytes_per_second")
     return device.bytes_per_second.value
@@ -85,10 +88,13 @@ def ridge(device: Device, format_: Format = "fp32") -> float:
     return peak(device, format_)[1] / bandwidth(device)
 
 
-def point(layer: Layer, device: Device) -> Point:
-    """Return a layer's place under a device's roof. Raises BadInput when the device gives no peak or bandwidth."""
+def point(layer: Layer, device: Device, working_bytes: float = math.inf) -> Point:
+    """Return a layer's place under a device's roof. Raises BadInput when the device gives no peak or bandwidth.
+
+    working_bytes: what is used between one inference and the next; as it stands, everything comes from main memory.
+    """
     format_, most = peak(device, format_of(layer))
-    rate, work, moved = bandwidth(device), operations(layer), layer.traffic_bits / 8
+    rate, work, moved = bandwidth(device, working_bytes), operations(layer), layer.traffic_bits / 8
     bound: Literal["compute", "memory"] = "compute" if work / most >= moved / rate else "memory"
     roof = attainable(most, rate, work / moved) if moved else most
     return Point(layer.name, format_, work, moved, roof, bound, 1e3 * max(work / most, moved / rate))
@@ -100,6 +106,9 @@ def points(layers: Sequence[Layer], device: Device) -> tuple[Point, ...]:
 
 
 def latency(layers: Sequence[Layer], device: Device) -> Estimate:
-    """Return the least time of one sample in ms: each layer at its roof, one after the other. No runtime is faster."""
+    """Return the least time of one sample in ms: each layer at its roof, one after the other.
+
+    No runtime is faster, unless it keeps weights or activations in a cache from one layer or inference to the next.
+    """
     value = sum(one.ms for one in points(layers, device))
     return Estimate("latency_ms", value, f"roofline:{device.name}", VERSION)

@@ -10,6 +10,9 @@ from paredown.search.space import Settings
 GAIN = 0.75
 """What four times the training leaves of the error, until the run itself has shown it."""
 
+NOTHING = 0.95
+"""A gain from which longer training is taken to bring nothing."""
+
 SLOPE = 0.8
 """The power of a file's size with which its error falls, about: from 1,164 to 2,317 bytes on MNIST it was 0.6 to 0.9."""
 
@@ -58,7 +61,8 @@ def allowed_error(history: History, rungs_left: int) -> float:
 def promotable(history: History, rung: int, top: int) -> Next | None:
     """Return the next trial to train longer, at `rung`: the smallest that promises to pass, else the best.
 
-    Once a recipe has passed, only smaller ones are worth it.
+    Once a recipe has passed, only smaller ones are worth it; and where longer training has been seen to bring nothing,
+    only what promises to pass as it is.
     """
     taken = [t.settings for t in history.trials if t.rung == rung]
     below = smallest_passing(history)
@@ -67,7 +71,7 @@ def promotable(history: History, rung: int, top: int) -> Next | None:
     likely = [t for t in waiting if error(history, t) <= allowed_error(history, top - rung + 1)]
     if likely:
         return rung, min(likely, key=history.amount).settings
-    if waiting and math.isinf(below):
+    if waiting and math.isinf(below) and gain(history) < NOTHING:
         return rung, min(waiting, key=lambda t: error(history, t)).settings
     return None
 
