@@ -3,9 +3,7 @@
 import errno
 import json
 import os
-import re
 import sys
-from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from paredown import shown
 from paredown.core.errors import BadInput
+from paredown.core.units import shape
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="The smallest model that still meets the accuracy you need, as a file measured in its own runtime.")  # fmt: skip
@@ -56,7 +55,7 @@ def main() -> None:
     except BadInput as error:
         _fail(str(error))
     except ClickException as error:
-        _fail(error.format_message() + _given(error.format_message()))
+        _fail(error.format_message() + shown.given(error.format_message(), sys.argv))
     except (KeyboardInterrupt, typer.Abort):
         err.print("interrupted; nothing that was finished is lost, go on with --resume", markup=False)
         sys.exit(130)
@@ -68,13 +67,6 @@ def main() -> None:
         _fail(
             f"{error.filename or 'a file'} cannot be written: {error.strerror}; free some space or give another --out"
         )
-
-
-def _given(message: str) -> str:
-    """Return what was typed for the option that a usage error names; typer's own messages leave it out."""
-    option = re.search(r"'(--[a-z-]+)'", message)
-    values = [after for before, after in pairwise(sys.argv) if option and before == option[1]]
-    return f" (given: {values[-1]})" if values else ""
 
 
 def _fail(line: str) -> None:
@@ -204,15 +196,20 @@ def analyze(
         str | None, typer.Option("--input", help="Shape of one sample (or 1xCxHxW); 3x32x32, or what an .onnx says.")
     ] = None,
     classes: Annotated[int, typer.Option(help="Number of classes, for models that ask.")] = 10,
-    device: Annotated[str | None, typer.Option(help="A named device; none is known in this version.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Model latency and energy on: host, a name from `devices`, or a file.yaml.")
+    ] = None,
+    report_: Annotated[str | None, typer.Option("--report", help="Write it as a page too, to this file.html.")] = None,
     json_: Json = False,
 ) -> int:
-    """Show the costs by layer and in total, what was not counted, and what methods could do."""
-    if device is not None:
-        raise BadInput(f"device {device!r} is unknown; device models are not available in this version")
+    """Show the costs by layer and in total, where they are, as others count them, and what methods could do."""
     from paredown.verbs.analyze import analyze as verb
 
-    found = verb(model, None if input_ is None else _shape(input_), classes)
+    found = verb(model, None if input_ is None else shape(input_), classes, device)
+    if report_ is not None:
+        from paredown.reports.analysis import write_analysis
+
+        found["page"] = str(write_analysis(found, model, report_))
     if json_:
         print(json.dumps(found))
         return 0
@@ -221,12 +218,24 @@ def analyze(
     return 0
 
 
-def _shape(text: str) -> tuple[int, ...]:
-    parts = text.lower().split("x")
-    if not all(p.isdigit() and int(p) > 0 for p in parts) or len(parts) not in (1, 2, 3, 4):
-        raise BadInput(f"input {text!r} is not a shape; write it like 3x32x32 or 64")
-    sizes = tuple(map(int, parts))
-    return sizes[1:] if len(sizes) == 4 else sizes
+@app.command(epilog="Example: paredown compare runs/digits models.csv --out compare.html")
+def compare(
+    sources: Annotated[
+        list[str], typer.Argument(help="Run folders, and .csv files with name, accuracy, macs, params.")
+    ],
+    across: Annotated[str, typer.Option(help="macs, bops, params, file_bytes or ram_bytes.")] = "macs",
+    out_: Annotated[str, typer.Option("--out", help="The page to write.")] = "compare.html",
+    json_: Json = False,
+) -> int:
+    """Draw accuracy against operations over any set of models, the area of a dot its parameters."""
+    from paredown.verbs.compare import compare as verb
+
+    found = verb(sources, out_, across)
+    if json_:
+        print(json.dumps(found))
+    else:
+        _lines([f"{len(found['models'])} models, {found['metric']} against {across}: {found['page']}"])
+    return 0
 
 
 @app.command(epilog="Example: paredown evaluate runs/digits/best.pdn digits")
@@ -341,28 +350,21 @@ def _simple(name: str, rows: list[dict[str, str]], json_: bool) -> int:
     return 0
 
 
-@app.command(epilog="Example: paredown tasks")
-def tasks(json_: Json = False) -> int:
-    """List the built-in tasks."""
-    from paredown.verbs.catalogue import task_rows
+def _listed(name: str, about: str) -> None:
+    """Add a verb that lists one kind of thing, one line each."""
 
-    return _simple("tasks", task_rows(), json_)
+    def command(json_: Json = False) -> int:
+        from paredown.verbs.catalogue import ROWS
 
+        return _simple(name, ROWS[name](), json_)
 
-@app.command(epilog="Example: paredown models")
-def models(json_: Json = False) -> int:
-    """List the zoo."""
-    from paredown.verbs.catalogue import model_rows
-
-    return _simple("models", model_rows(), json_)
+    app.command(name, help=about, epilog=f"Example: paredown {name}")(command)
 
 
-@app.command(epilog="Example: paredown targets")
-def targets(json_: Json = False) -> int:
-    """List the formats that can be written."""
-    from paredown.verbs.catalogue import target_rows
-
-    return _simple("targets", target_rows(), json_)
+_listed("tasks", "List the built-in tasks.")
+_listed("models", "List the zoo.")
+_listed("targets", "List the formats that can be written.")
+_listed("devices", "List the devices whose latency, energy or roofline can be modelled.")
 
 
 @app.command(epilog="Example: paredown rules micronet.cifar100")

@@ -1,5 +1,8 @@
 """What the terminal shows, as text and tables: nothing here prints."""
 
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich import box
@@ -96,6 +99,8 @@ def totals(found: dict[str, Any]) -> list[str]:
         f"MicroNet: {counts['micronet']['mults']:,.0f} multiplications, {counts['micronet']['adds']:,.0f} additions",
         f"NeSsi: {counts['nessi']['macs']:,} MACs, {counts['nessi']['params']:,} params",
         f"not counted: {', '.join(found['uncounted']) or 'nothing'}",
+        *(f"modelled: {one['what']} {one['value']:,.4g} ({one['model']})" for one in found["estimates"]),
+        *([f"page: {found['page']}"] if "page" in found else []),
     ]
     return [*lines, *(["where it is:"] if found["findings"] else []), *(f"  {f['text']}" for f in found["findings"])]
 
@@ -181,3 +186,10 @@ def card(found: dict[str, Any]) -> str:
     lines += [f"  source: {found['source']} {found['paper']}".rstrip()]
     lines += [f"  {row['field']} = {row['default']}   {row['allowed']}" for row in found["fields"]]
     return "\n".join([*lines, "", found["doc"]])
+
+
+def given(message: str, typed: Sequence[str]) -> str:
+    """Return what was typed for the option that a usage error names; typer's own messages leave it out."""
+    option = re.search(r"'(--[a-z-]+)'", message)
+    values = [after for before, after in pairwise(typed) if option and before == option[1]]
+    return f" (given: {values[-1]})" if values else ""

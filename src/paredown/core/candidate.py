@@ -58,7 +58,8 @@ class Result:
     """A candidate's outcome: its first target's file, its quality on validation in that file's runtime, its counted cost.
 
     `failed` says in one line why there is no outcome; then the numbers mean nothing. `steps` is the story: for each step
-    the validation value and the file's bytes after it, and the seconds it took.
+    the validation value and the file's bytes after it, and the seconds it took. Counted, modelled and measured costs stand
+    apart: `cost` holds counts, `modelled` {name: {"value", "model", "version"}}, `measured` what a clock said.
     """
 
     id: str
@@ -72,11 +73,14 @@ class Result:
     layers: tuple[Mapping[str, Any], ...] = ()
     seconds: float = 0.0
     failed: str | None = None
+    modelled: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def amount(self, what: str) -> float:
         """Return the cost called `what`. Raises KeyError."""
         if what == "file_bytes":
             return float(self.file_bytes)
+        if what in self.modelled:
+            return float(self.modelled[what]["value"])
         return float(self.measured[what]) if what in self.measured else float(self.cost[what])
 
     def to_json(self) -> dict[str, Any]:
@@ -85,6 +89,7 @@ class Result:
             **vars(self), "schema": "paredown/result/1",
             "val": self.val.to_json() if self.val else None, "test": self.test.to_json() if self.test else None,
             "artifacts": [a.to_json() for a in self.artifacts], "cost": dict(self.cost), "measured": dict(self.measured),
+            "modelled": {what: dict(estimate) for what, estimate in self.modelled.items()},
             "steps": [dict(s) for s in self.steps], "layers": [dict(row) for row in self.layers],
         }  # fmt: skip
 

@@ -9,7 +9,7 @@ from paredown.core.errors import BadInput
 from paredown.core.units import limit
 
 MINIMIZABLE = ("file_bytes", "flash_bytes", "ram_bytes", "macs", "bops", "latency_ms", "energy_uj")
-AVAILABLE = ("file_bytes", "ram_bytes", "macs", "bops", "params", "latency_ms")
+AVAILABLE = ("file_bytes", "ram_bytes", "macs", "bops", "params", "latency_ms", "energy_uj")
 
 SCORE = "score:"
 """What an official score's rule is named after, as in `score:micronet.cifar100`."""

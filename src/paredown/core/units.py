@@ -55,3 +55,12 @@ def limit(what: str, text: str | float) -> float:
     if number <= 0:
         raise BadInput(f"limit {what}={text} must be more than zero")
     return number * scales[unit]
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Return the shape of one sample: `3x32x32`, `64`, or with a batch of one before it, `1x3x32x32`. Raises BadInput."""
+    parts = text.lower().split("x")
+    if not all(p.isdigit() and int(p) > 0 for p in parts) or len(parts) not in (1, 2, 3, 4):
+        raise BadInput(f"input {text!r} is not a shape; write it like 3x32x32 or 64")
+    sizes = tuple(map(int, parts))
+    return sizes[1:] if len(sizes) == 4 else sizes

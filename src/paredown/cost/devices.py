@@ -3,6 +3,7 @@
 A file of your own is named by its path; `devices/` beside this module shows what can stand in one.
 """
 
+import difflib
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -118,7 +119,12 @@ def device(name_or_path: str | Path) -> Device:
         return known[str(name_or_path)]
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        raise BadInput(f"device {str(name_or_path)!r} is not known; known: {', '.join(known)}; or give a .yaml file")
+        near = ", ".join(
+            difflib.get_close_matches(str(name_or_path), [*known, "host"], 3, 0.4) or ["host", "nvidia_t4"]
+        )
+        raise BadInput(
+            f"device {str(name_or_path)!r} is not known; give one like {near} or a .yaml file; `paredown devices` lists them"
+        )
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:

@@ -21,7 +21,7 @@ def write_analysis(found: Mapping[str, Any], name: str, path: str | Path) -> Pat
         drawn["roofline"] = figures.roofline(found["roofline"])
     shown = {
         "name": name, "figures": _figures(found), "findings": [line["text"] for line in found["findings"]],
-        "drawn": _embedded(drawn), "rows": _rows(found["layers"]), "conventions": _conventions(found),
+        "drawn": {"roofline": "", **_embedded(drawn)}, "rows": _rows(found["layers"]), "conventions": _conventions(found),
         "names": {"energy_uj": "energy, µJ", "latency_ms": "latency, ms"}, "estimates": found["estimates"], "device": found["device"],
     }  # fmt: skip
     return _write("analysis.html.j2", path, shown)

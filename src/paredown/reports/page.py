@@ -55,10 +55,10 @@ def _lead(record: Record, lead: Tried | None) -> dict[str, Any]:
     who = "What leads so far" if not record.best else "This recipe" if record.applied else f"The {record.title}"
     shown: dict[str, Any] = {"lead": lead, "who": who, "files": tables.files(record, lead)}
     if lead is None:
-        empty = dict.fromkeys(("counted", "uncounted", "measured", "notes"), ())
+        empty = dict.fromkeys(("counted", "uncounted", "measured", "modelled", "notes"), ())
         return {**shown, **empty, "story": None, "layers": None, "recipe": ""}
     return {
         **shown, "story": tables.story(lead, record), "layers": tables.layers(lead), "counted": tables.counted(lead),
-        "uncounted": tables.uncounted(lead), "measured": tables.measured(lead, record), "notes": tables.notes(lead),
+        "uncounted": tables.uncounted(lead), "measured": tables.measured(lead, record), "modelled": tables.modelled(lead), "notes": tables.notes(lead),
         "recipe": origin.recipe_yaml(lead),
     }  # fmt: skip

@@ -38,7 +38,8 @@ class Tried:
         if what == "file_bytes":
             found = self.result.get("file_bytes")
         else:
-            found = {**self.result.get("cost", {}), **self.result.get("measured", {})}.get(what)
+            modelled = {key: one.get("value") for key, one in (self.result.get("modelled") or {}).items()}
+            found = {**self.result.get("cost", {}), **modelled, **self.result.get("measured", {})}.get(what)
         return float(found) if isinstance(found, int | float) else None
 
 

@@ -188,6 +188,15 @@ def measured(tried: Tried, record: Record) -> list[tuple[str, str]]:
     return [*rows, ("the whole run so far" if record.found is None else "the whole run", words.seconds(whole))]
 
 
+def modelled(tried: Tried) -> list[tuple[str, str, str]]:
+    """Return (what, value, model and version) of everything that is an estimate."""
+    found = tried.result.get("modelled") or {}
+    return [
+        (words.cost_name(key), words.amount(key, one.get("value")), f"{one.get('model')}, version {one.get('version')}")
+        for key, one in found.items()
+    ]
+
+
 def _spread(seen: Json) -> str:
     keys = "latency_low_ms", "latency_high_ms", "latency_repeats"
     low, high, repeats = (words.plain(seen.get(key)) for key in keys)

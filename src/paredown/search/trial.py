@@ -21,8 +21,9 @@ from paredown.core.recipe import Recipe
 from paredown.core.store import read_json, write_whole
 from paredown.core.task import Task
 from paredown.core.work import Work
-from paredown.cost.count import count, layers
+from paredown.cost.count import layers, total
 from paredown.cost.counted import evidence
+from paredown.cost.modelled import estimates
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
 from paredown.targets.container import tensor_bytes
@@ -183,7 +184,8 @@ def finished(candidate: Candidate, net: Net, bench: Bench, folder: Path, story: 
     artifacts = tuple(
         deliver(frozen, source, bench.task, "val", target, folder / "artifacts") for target in bench.targets
     )
-    cost = count(net)
+    rows = layers(net)
+    cost = total(net, rows)
     first = artifacts[0]
     sizes = tensor_bytes(frozen)
     measured: dict[str, Any] = {}
@@ -196,5 +198,7 @@ def finished(candidate: Candidate, net: Net, bench: Bench, folder: Path, story: 
     net.save(folder / "net")
     return Result(
         candidate.id, first.bytes, first.quality, None, artifacts, {**cost.to_json(), **official}, measured,
-        tuple(story), tuple({**r.to_json(), "bytes": sizes.get(r.slot, 0)} for r in layers(net) if r.params or r.macs),
+        modelled={one.what: {"value": one.value, "model": one.model, "version": one.version} for one in estimates(rows)},
+        steps=tuple(story),
+        layers=tuple({**row.to_json(), "bytes": sizes.get(row.slot, 0)} for row in rows if row.params or row.macs),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`paredown methods`, `tasks`, `models` and `targets`: rendered from the files themselves."""
+"""`paredown methods`, `tasks`, `models`, `targets` and `devices`: rendered from the files themselves."""
 
 import dataclasses
 import inspect
@@ -6,6 +6,7 @@ from typing import Any
 
 from paredown.core.catalog import entries, entry
 from paredown.core.knob import knobs_of
+from paredown.cost.devices import devices
 from paredown.data.tasks import names
 from paredown.zoo.resolve import models
 
@@ -49,3 +50,12 @@ def model_rows() -> list[dict[str, str]]:
 def target_rows() -> list[dict[str, str]]:
     """Return a row for each format that can be written."""
     return [{"name": e.name, "about": e.card.title} for e in entries("backend")]
+
+
+def device_rows() -> list[dict[str, str]]:
+    """Return a row for each device that comes with the package: its name, kind and title."""
+    return [{"name": d.name, "kind": d.kind, "about": d.title} for d in devices().values()]
+
+
+ROWS = {"tasks": task_rows, "models": model_rows, "targets": target_rows, "devices": device_rows}
+"""What the verbs that only list show."""

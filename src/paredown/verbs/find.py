@@ -231,7 +231,7 @@ def _row(result: Result) -> dict[str, Any]:
     return {
         "id": result.id, "file_bytes": result.file_bytes, "val": result.val.to_json() if result.val else None,
         "params": result.cost.get("params"), "macs": result.cost.get("macs"), "ram_bytes": result.cost.get("ram_bytes"),
-        **official, **result.measured,
+        **official, **{what: one["value"] for what, one in result.modelled.items()}, **result.measured,
     }  # fmt: skip
 
 
