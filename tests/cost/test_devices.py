@@ -64,7 +64,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str, says: str)
 
 
 def test_unknown_names_and_missing_files() -> None:
-    with pytest.raises(BadInput, match="give one like .*devices. lists them"):
+    with pytest.raises(BadInput, match="lists them"):
         device("toaster")
     with pytest.raises(BadInput, match="cannot be read"):
         device("nowhere.yaml")

@@ -48,7 +48,7 @@ def test_the_readmes_squad_sample_crosses_at_its_fifth_epoch() -> None:
 
 
 def test_another_log_of_that_network() -> None:
-    """As a second source has it: the fifth epoch ends after 3.7639 h."""
+    """A made log whose fifth epoch is the first at or above the threshold, after 3.7639 h."""
     log = "epoch\thours\tf1Score\n4\t3.0111\t0.7229908705\n5\t3.7639\t0.731013\n6\t4.5167\t0.7370445132\n"
     assert judged("squad_training", log=log).total == 3.7639
 
