@@ -243,12 +243,13 @@ def evaluate(
     artifact: Annotated[str, typer.Argument(help="A .pdn or .onnx file.")],
     task: Annotated[str, typer.Argument(help="A task, as for find.")],
     split: Annotated[str, typer.Option(help="test, val, calib or train.")] = "test",
+    costs: Annotated[bool, typer.Option("--costs", help="Measure all threads, peak memory and energy too.")] = False,
     json_: Json = False,
 ) -> int:
     """Measure a file's accuracy, interval and latency in its own runtime. Imports no torch."""
     from paredown.verbs.evaluate import evaluate as verb
 
-    found = verb(artifact, task, split)
+    found = verb(artifact, task, split, costs=costs)
     if json_:
         print(json.dumps(found))
         return 0

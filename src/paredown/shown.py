@@ -120,7 +120,17 @@ def measured(found: dict[str, Any]) -> list[str]:
         f"{found['artifact']}: {found['bytes']:,} bytes",
         f"{found['metric']} on {found['split']}: {found['value']:.4f} ({interval})",
         f"latency: {ms['median']:.3f} ms ({ms['low']:.3f}…{ms['high']:.3f}), one sample, {found['runtime']}",
+        *(observed(one) for one in found.get("measured", ())),
     ]
+
+
+def observed(one: dict[str, Any]) -> str:
+    """Return one measurement, or why there is none, as a line."""
+    if one["value"] is None:
+        return f"{one['what']}: not readable here; {one['why']}"
+    where = f"{one['threads']} threads, {one['device']}" if "threads" in one else one["command"]
+    doubt = f"; not quiet: {', '.join(one['disturbed'])}" if one.get("disturbed") else ""
+    return f"{one['what']}: {one['value']:,.4g} ({one['low']:,.4g}…{one['high']:,.4g}, {one['repeats']} times), {where}{doubt}"
 
 
 def score(found: dict[str, Any]) -> Table:

@@ -17,7 +17,7 @@ from paredown.cost.measure import measure as timed
 from paredown.graph.frozen import Frozen
 from paredown.targets.onnx import Onnx
 from paredown.targets.packed import Packed
-from paredown.targets.runtime import Predict
+from paredown.targets.runtime import Predict, predictor
 
 TARGETS = ("packed", "onnx")
 LATER = ("litert", "executorch", "c")
@@ -39,10 +39,15 @@ def backend(target: str) -> Any:
 
 def load(path: str | Path) -> Predict:
     """Return `predict(inputs) -> scores` for a file, by its suffix. Raises BadInput or Damaged."""
+    return predictor(onnx_bytes(path))
+
+
+def onnx_bytes(path: str | Path) -> bytes:
+    """Return the ONNX model that a file is, or is run as. Raises BadInput or Damaged."""
     path = Path(path)
     if path.suffix not in _LOADERS:
         raise BadInput(f"file {path} is of no known kind; allowed: {', '.join(_LOADERS)}")
-    return _LOADERS[path.suffix].load(path)
+    return bytes(_LOADERS[path.suffix].model(path).SerializeToString())
 
 
 def deliver(

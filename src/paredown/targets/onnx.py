@@ -32,6 +32,10 @@ class Onnx:
 
     def load(self, path: Path) -> Predict:
         """Return `predict(inputs) -> scores` for a file. Raises Damaged or BadInput."""
+        return predictor(self.model(path))
+
+    def model(self, path: Path) -> onnx.ModelProto:
+        """Return the model that a file holds. Raises Damaged or BadInput."""
         try:
             model = onnx.load_from_string(path.read_bytes())
             onnx.checker.check_model(model)
@@ -40,4 +44,4 @@ class Onnx:
         # protobuf and the checker raise classes of several packages for bytes that are no model.
         except Exception as error:
             raise Damaged(f"file {path} is not a sound ONNX model: {str(error).splitlines()[0]}") from error
-        return predictor(model)
+        return model

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from paredown.core.artifact import Artifact, sha256_of
 from paredown.core.catalog import Card, part
 from paredown.core.errors import BadInput
@@ -29,8 +31,12 @@ class Packed:
 
     def load(self, path: Path) -> Predict:
         """Return `predict(inputs) -> scores` for a file. Raises Damaged or BadInput."""
+        return predictor(self.model(path))
+
+    def model(self, path: Path) -> onnx.ModelProto:
+        """Return the ONNX model that a file is run as. Raises Damaged or BadInput."""
         try:
             data = path.read_bytes()
         except OSError as error:
             raise BadInput(f"file {path} cannot be read: {error.strerror}") from error
-        return predictor(build(read(data)))
+        return build(read(data))
