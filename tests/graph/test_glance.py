@@ -70,6 +70,27 @@ def test_structures_tuples_and_in_place() -> None:
     assert set(seen.spec.output) == {"score", "both"}
 
 
+class Tokens(nn.Module):
+    """An encoder layer over tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc = nn.Embedding(50, 16), nn.Linear(16, 5)
+        self.layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.layer(self.embed(x)).mean(1))
+
+
+def test_an_encoder_layer_over_tokens_is_seen_through() -> None:
+    n, d = 7, 16
+    seen = glance(Tokens(), torch.randint(0, 50, (1, n)))
+    wanted = n * d * 3 * d + 2 * n * n * d + n * d * d + 2 * n * d * 32 + d * 5
+    assert count(seen).macs == wanted and count(seen).uncounted == ()
+    assert count(seen).params == sum(p.numel() for p in Tokens().parameters())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_what_a_glance_cannot_take_is_told_by_the_capture() -> None:
     class Odd(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ def glance(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Net
     single = tuple(x[:1] for x in inputs)
     notes = _Notes(model, single)
     flags = {module: module.training for module in model.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # which would hide a whole encoder layer in one operator
     try:
         with torch.inference_mode(), notes:
             output = model.eval()(*single)
@@ -35,6 +37,7 @@ def glance(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Net
     except Exception:  # noqa: BLE001
         return capture(model, inputs)
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for module, training in flags.items():
             module.training = training
 
