@@ -99,26 +99,26 @@ def replicated(history: History) -> Next | None:
 def resized(history: History) -> Next | None:
     """Return the recipe that promises to pass with the fewest bytes, with those bytes, on its own rung.
 
-    The error is taken to fall with the size as in `SLOPE`. None when the best few have been tried at that size, or when
-    it is not below the smallest that passes.
+    The error is taken to fall with the size as in `SLOPE`; one step goes at most a fifth down or three fifths up. None
+    when the best few have been tried at that size, or when it is not below the smallest that passes.
     """
     groups = [g for g in recipes(history) if "bytes" in g.settings]
     below = smallest_passing(history)
-    for group in sorted(groups, key=lambda g: aimed(history, g))[:4]:
+    for group in sorted(groups, key=lambda g: _held(g) * max(0.8, lacking(history, g)))[:4]:
+        aim = _held(group) * min(1.6, max(0.8, lacking(history, group)))
         for factor in (1.0, 1.06, 0.94):
-            wanted = round(aimed(history, group) * factor)
-            settings = {**group.settings, "bytes": wanted}
+            settings = {**group.settings, "bytes": round(aim * factor)}
             rung = group.trials[0].rung
-            if wanted < 0.98 * below and not _tried(history, rung, settings):
+            if settings["bytes"] < 0.98 * below and not _tried(history, rung, settings):
                 return rung, settings
     return None
 
 
-def aimed(history: History, group: Recipes) -> float:
-    """Return the bytes with which a recipe would be expected to pass, at most a fifth fewer or three fifths more."""
+def lacking(history: History, group: Recipes) -> float:
+    """Return how many times its bytes a recipe should need in order to pass: less than one where it passes already."""
     worst = best(history) - needed(history)
     ratio = (best(history) - expected(history, group)) / worst if worst > 0 else 1.0
-    return _held(group) * min(1.6, max(0.8, max(ratio, 0.0) ** (1 / SLOPE)))
+    return float(max(ratio, 0.0) ** (1 / SLOPE))
 
 
 def _tried(history: History, rung: int, settings: Settings) -> bool:
