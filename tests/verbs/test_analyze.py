@@ -40,6 +40,24 @@ def test_modelled_costs_name_their_model_and_device():
         paredown.analyze("resnet_8", (3, 32, 32), device="toaster")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("resnet_8", "--classes", "0"), "classes 0 must be at least 1"),
+        (("resnet_8", "--input", "axb"), "'axb' is not a shape"),
+        (("nothing",), "model 'nothing' is unknown; give one of dense"),
+        (("lenet_5", "--input", "1x28x28", "--report", "/proc/x/y.html"), "cannot be written"),
+        (("lenet_5", "--input", "1x28x28", "--device", "/nowhere/board.yaml"), "cannot be read"),
+    ],
+)
+def test_nonsense_gets_one_line(words, said, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["paredown", "analyze", *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    shown = capsys.readouterr().err.strip()
+    assert stopped.value.code == 2 and said in shown and "\n" not in shown and shown.startswith("paredown: ")
+
+
 def test_the_page_holds_every_layer_and_fetches_nothing(tmp_path):
     found = paredown.analyze(
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)),

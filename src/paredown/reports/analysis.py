@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from paredown.core.errors import BadInput
 from paredown.core.store import write_whole
 from paredown.reports import figures, words
 
@@ -50,7 +51,10 @@ def _write(template: str, path: str | Path, shown: Mapping[str, Any]) -> Path:
     loader = FileSystemLoader(HERE)
     env = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     page = env.get_template(template).render(style=Markup((HERE / "page.css").read_text()), **shown)
-    write_whole(Path(path), page)
+    try:
+        write_whole(Path(path), page)
+    except OSError as error:
+        raise BadInput(f"page {path} cannot be written: {error.strerror}; give another file") from error
     return Path(path)
 
 

@@ -40,6 +40,8 @@ def analyze(
     energy by a table, and, with a device ("host", a name, or a YAML file of your own), its modelled latency and energy;
     `roofline` is there for devices with a peak and a bandwidth. Raises BadInput.
     """
+    if classes < 1:
+        raise BadInput(f"classes {classes} must be at least 1")
     named = None if device is None else host() if str(device) == "host" else device_named(device)
     net = _seen(model, example_inputs, classes)
     rows = layers(net)
