@@ -135,7 +135,7 @@ def throughputs(device: Device) -> Throughputs:
 
 def latency(layers: Sequence[Layer], device: Device) -> Estimate:
     """Return the predicted latency of one sample in ms. Raises BadInput for a device without constants."""
-    return Estimate("latency_ms", float(sum(layer_ms(layers, device))), f"mcu:{device.name}, int8", VERSION)
+    return Estimate("latency_ms", float(sum(layer_ms(layers, device))), f"mcu:{device.name}, int8{_off(device)}", VERSION)
 
 
 def layer_ms(layers: Sequence[Layer], device: Device) -> tuple[float, ...]:
@@ -193,6 +193,22 @@ def leave_one_out(boards: Sequence[Device], model: str = "lean") -> tuple[Held, 
                 ms = float(seen.asked[b, t] @ _held_constants(seen, b, t, model))
                 found.append(Held(board.name, task, model, board.published[task].latency_ms, ms))
     return tuple(found)
+
+
+@cache
+def held_out_errors() -> dict[str, float]:
+    """Return {board: mean absolute relative error on its networks, each held out} of the boards that come with the package."""
+    boards = [board for board in devices().values() if board.kind == "mcu" and board.published]
+    errors: dict[str, list[float]] = {}
+    for held in leave_one_out(boards):
+        errors.setdefault(held.device, []).append(abs(held.error))
+    return {name: sum(each) / len(each) for name, each in errors.items()}
+
+
+def _off(device: Device) -> str:
+    """Return how far the model is off for a board, in words; empty for one that nobody published results of."""
+    error = held_out_errors().get(device.name) if device.name in devices() else None
+    return "" if error is None else f", {100 * error:.0f} % off on networks held out"
 
 
 def _held_constants(seen: Seen, b: int, t: int, model: str) -> np.ndarray:
