@@ -12,13 +12,13 @@ from rich.table import Table
 def frontier(document: dict[str, Any]) -> Table:
     """Return the frontier of a run's document as a table; the winner has a star."""
     best = document["best"]["id"] if document["best"] else ""
-    official = [document["minimize"]] if document["minimize"].startswith("score:") else []
-    heads = ("candidate", "file", "validation", "interval", "params", "MACs", *official)
-    table = Table(*heads, title="accuracy / size frontier")
+    what = document["minimize"]
+    last = "params" if what in ("file_bytes", "params", "macs") else what
+    table = Table("candidate", "file", "validation", "interval", "MACs", last, title="accuracy / size frontier")
     for row in document["frontier"]:
         val, mark = row["val"], "*" if row["id"] == best else ""
         interval = f"{val['low']:.4f}…{val['high']:.4f}"
-        sizes = (f"{row['params']:,}", f"{row['macs']:,}", *(number(row.get(what)) for what in official))
+        sizes = f"{row['macs']:,}", number(row.get(last))
         table.add_row(row["id"] + mark, f"{row['file_bytes']:,} B", f"{val['value']:.4f}", interval, *sizes)
     return table
 

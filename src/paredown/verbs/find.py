@@ -19,7 +19,7 @@ from paredown.core.candidate import REVISION, Candidate, Result
 from paredown.core.catalog import entry
 from paredown.core.errors import BadInput
 from paredown.core.frontier import pareto
-from paredown.core.goal import SCORE, Goal, parse_limits
+from paredown.core.goal import Goal, parse_limits
 from paredown.core.recipe import Recipe
 from paredown.core.store import Store, read_json, write_whole
 from paredown.core.task import Task
@@ -219,19 +219,19 @@ def _frontier(store: Store, history: History) -> list[dict[str, Any]]:
     """Write and return the frontier: the candidates that no other beats in both cost and validation value."""
     good = [t for t in history.trials if t.good]
     front = pareto(good, history.amount, history.quality)
-    rows = [_row(t.result) for t in front if t.result]
-    everything = [_row(t.result) for t in good if t.result]
+    what = history.goal.minimize
+    rows = [{**_row(t.result), what: t.result.amount(what)} for t in front if t.result]
+    everything = [{**_row(t.result), what: t.result.amount(what)} for t in good if t.result]
     document = {"schema": "paredown/frontier/1", "minimize": history.goal.minimize, "frontier": rows, "all": everything}
     write_whole(store.folder / "frontier.json", json.dumps(document))
     return rows
 
 
 def _row(result: Result) -> dict[str, Any]:
-    official = {name: value for name, value in result.cost.items() if name.startswith(SCORE)}
     return {
         "id": result.id, "file_bytes": result.file_bytes, "val": result.val.to_json() if result.val else None,
         "params": result.cost.get("params"), "macs": result.cost.get("macs"), "ram_bytes": result.cost.get("ram_bytes"),
-        **official, **{what: one["value"] for what, one in result.modelled.items()}, **result.measured,
+        **result.measured,
     }  # fmt: skip
 
 
