@@ -89,7 +89,8 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
             refs[node.name] = Value(node.name)
     named = tuple((name, tuple(x.shape[1:])) for name, x in zip(users, inputs, strict=True))
     spec = Spec(named, live(nodes, output), output)
-    return Net(spec, {name: slot for name, slot in slots.items() if name in spec.slot_users()})
+    used = spec.slot_users()
+    return Net(spec, {name: slot for name, slot in slots.items() if name in used})
 
 
 def _plain(output: Any) -> Any:
