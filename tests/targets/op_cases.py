@@ -9,6 +9,10 @@ from torch import Tensor, nn
 PICTURE, VECTOR, SIGNAL, TOKENS, VOLUME = (4, 6, 6), (8,), (4, 9), (5, 8), (2, 4, 5, 6)
 
 
+ROWS_READ = torch.tensor([0, 3, 3, 1, 4, 2, 0, 1])
+"""Rows that an embedding case reads."""
+
+
 class Call(nn.Module):
     """A function of the input, and weights of given shapes, as a module."""
 
@@ -52,6 +56,10 @@ def _layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "conv2d reflect": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), PICTURE),
         "conv2d circular": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), PICTURE),
         "conv3d": (nn.Conv3d(2, 4, (1, 2, 3), stride=(1, 2, 1), padding=(0, 1, 1)), VOLUME),
+        "attention": (call(lambda x: F.scaled_dot_product_attention(x, 2 * x, x + 1)), TOKENS),
+        "attention scaled": (call(lambda x: F.scaled_dot_product_attention(x, x, x, scale=0.3)), PICTURE),
+        "attention masked": (call(lambda x, m: F.scaled_dot_product_attention(x, x, x, m), (5, 5)), TOKENS),
+        "attention causal": (call(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)), PICTURE),
         "same1d": (nn.Conv1d(4, 6, 4, padding="same"), SIGNAL),
         "same2d": (nn.Conv2d(4, 6, 3, padding="same"), PICTURE),
         "same2d even": (nn.Conv2d(4, 6, (2, 4), padding="same"), PICTURE),
@@ -244,10 +252,16 @@ def _moves() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
         "dropout": nn.Dropout(),
         "clone": lambda x: x.clone().contiguous(),
+        "roll": lambda x: x.roll((-1, 2), (2, 3)),
+        "roll one": lambda x: x.roll(4, -1),
+        "expand": lambda x: x[:, :1].expand(-1, 3, -1, -1),
+        "expand new": lambda x: x.unsqueeze(2).expand(-1, 4, 2, 6, 6),
+        "repeat": lambda x: x.repeat(1, 2, 1, 3),
     }
     return {
         **{name: (call(f), PICTURE) for name, f in pictures.items()},
         "t": (call(lambda x, w: x @ w.t(), (3, 8)), VECTOR),
+        "embedding": (call(lambda x, w: x.matmul(F.embedding(ROWS_READ, w)), (5, 3)), VECTOR),
     }
 
 

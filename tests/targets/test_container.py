@@ -13,12 +13,14 @@ from paredown.core.errors import BadInput, Damaged
 from paredown.graph.freeze import freeze
 from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, renamed
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped
+from paredown.targets import container
 from paredown.targets.container import MAGIC, RAW, VERSION, read, tensor_bytes, write
 
 KINDS: dict[str, Stored] = {
     "rounded": Rounded(np.array([[3, -4], [0, 1]], np.int8), np.float32(0.75).reshape(()), 3),
     "rounded per channel": Rounded(np.array([[3, -128], [0, 127]], np.int8), np.array([[0.5], [1 / 3]], np.float32), 8),
     "rounded wide": Rounded(np.array([-32768, 32767], np.int16), np.float32(np.pi).reshape(()), 16),
+    "rounded one bit": Rounded(np.array([[1, -1], [-1, -1]], np.int8), np.float32(0.75).reshape(()), 1),
     "rounded tiny step": Rounded(np.ones((2, 2), np.int8), np.float32(1e-45).reshape(()), 2),
     "rounded empty": Rounded(np.zeros((0, 3), np.int8), np.float32(1).reshape(()), 2),
     "shared": Shared(np.array([[0, 2], [1, 2]], np.uint8), np.array([-0.3, 0, 1.7], np.float32)),
@@ -76,6 +78,20 @@ def test_every_kind_of_tensor_comes_back_bit_for_bit(name: str) -> None:
     assert_same(frozen, read(data))
     assert sum(items.values()) == len(data) and all(size > 0 for size in items.values())
     assert write(frozen)[0] == data
+
+
+@pytest.mark.parametrize(("code", "width"), [(0, 1), (2, 1), (-2, 1), (2, 2), (-3, 2)])
+def test_a_code_that_its_width_does_not_have_is_neither_written_nor_read(
+    code: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = holding(Rounded(np.array([1, code, -1], np.int8), np.float32(1).reshape(()), width))
+    with pytest.raises(Damaged, match=f"does not fit its {width} bits"):
+        write(stored)
+    with monkeypatch.context() as patch:
+        patch.setattr(container, "fits", lambda codes, bits: True)
+        data = write(stored)[0]
+    with pytest.raises(Damaged, match=f"does not fit its {width} bits"):
+        read(data)
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -14,7 +14,7 @@ from paredown.core.work import Work
 from paredown.graph.capture import capture
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
-from paredown.graph.slots import Codebook
+from paredown.graph.slots import Codebook, Grid
 from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
 from paredown.methods.quantize.uniform import Uniform
 from paredown.targets.onnx import Onnx
@@ -64,6 +64,20 @@ def test_a_codebook_is_stored_as_indices(tmp_path: Path) -> None:
         net.set_slot(name, Codebook(torch.randint(0, 9, shape), torch.randn(9)))
     kinds = {tuple(t.dims): t.data_type for t in written(net, tmp_path).graph.initializer}
     assert kinds[40, 64] == kinds[10, 40] == TensorProto.UINT8 and kinds[9,] == TensorProto.FLOAT
+
+
+def test_binary_codes_are_held_by_four_bit_integers(tmp_path: Path) -> None:
+    """ONNX has nothing narrower that ONNX Runtime runs; the codes in it are −1 and +1, one scale for each channel."""
+    net = mlp()
+    for name, _ in net.weighted():
+        weight = net.slot(name)().detach()
+        net.set_slot(name, Grid(weight.sign(), weight.abs().mean(1, keepdim=True), 1))
+    tensors = [t for t in written(net, tmp_path).graph.initializer if len(t.dims) == 2]
+    assert {t.data_type for t in tensors} == {TensorProto.INT4}
+    assert all(set(np.unique(numpy_helper.to_array(t).astype(int))) == {-1, 1} for t in tensors)
+    x = digits().inputs("val")
+    got = Onnx().load(tmp_path / "model.onnx")(x)
+    np.testing.assert_allclose(got, net.eval()(torch.from_numpy(x)).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_sixteen_bits(tmp_path: Path) -> None:

@@ -171,6 +171,28 @@ def softmax(g: Graph, node: Node) -> str:
     )
 
 
+@lowers("scaled_dot_product_attention")
+def attention(g: Graph, node: Node) -> str:
+    """softmax(q kᵀ · scale + mask) v, with a mask that is added, or a causal one. Raises BadInput for other forms."""
+    query, key, mask = node.args["query"], node.args["key"], node.args.get("attn_mask")
+    if node.get("enable_gqa"):
+        raise BadInput(f"attention at {node.name} shares keys between heads, which is not written yet; repeat the keys")
+    rank = g.rank(key)
+    turned = g.emit("Transpose", g.name(key), perm=[*range(rank - 2), rank - 1, rank - 2])
+    scale = node.get("scale") or g.shape(query)[-1] ** -0.5
+    scores = g.emit("MatMul", g.emit("Mul", g.name(query), g.constant(scale)), turned)
+    if node.get("is_causal"):
+        scores = g.emit("Add", scores, g.store(_causal(g.shape(query)[-2], g.shape(key)[-2])))
+    elif mask is not None:
+        scores = g.emit("Add", scores, g.name(mask))
+    return g.emit("MatMul", g.emit("Softmax", scores, axis=-1), g.name(node.args["value"]))
+
+
+def _causal(queries: int, keys: int) -> np.ndarray:
+    """Return what is added to scores so that no query sees a later key."""
+    return np.where(np.tri(queries, keys, dtype=bool), 0.0, -np.inf).astype(np.float32)
+
+
 def _window(node: Node, dims: int) -> dict[str, Any]:
     kernel = list(node.args["kernel_size"])
     kernel = kernel * dims if len(kernel) == 1 else kernel

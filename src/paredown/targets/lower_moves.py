@@ -158,3 +158,34 @@ def shuffled(g: Graph, node: Node) -> str:
     groups = node.args["groups"]
     parts = g.emit("Reshape", g.name(x), g.ints(0, groups, c // groups, h, w))
     return g.emit("Reshape", g.emit("Transpose", parts, perm=[0, 2, 1, 3, 4]), g.ints(0, c, h, w))
+
+
+@lowers("roll")
+def rolled(g: Graph, node: Node) -> str:
+    """The end of each dimension comes before its beginning."""
+    x, name = node.args["self"], g.name(node.args["self"])
+    if not node.get("dims"):
+        raise BadInput(f"roll at {node.name} rolls over all dimensions at once; name them")
+    for shift, dim in zip(node.args["shifts"], node.get("dims"), strict=True):
+        at = g.ints(-shift % g.shape(x)[dim])
+        first = g.emit("Slice", name, g.ints(0), at, g.ints(dim))
+        last = g.emit("Slice", name, at, g.ints(np.iinfo(np.int64).max), g.ints(dim))
+        name = g.emit("Concat", last, first, axis=dim)
+    return name
+
+
+@lowers("embedding")
+def looked_up(g: Graph, node: Node) -> str:
+    return g.emit("Gather", g.name(node.args["weight"]), g.name(node.args["indices"]), axis=0)
+
+
+@lowers("expand")
+def expanded(g: Graph, node: Node) -> str:
+    """A size of -1, or one taken from the batch, leaves the dimension as it is."""
+    sizes = [size if isinstance(size, int) and size != -1 else 1 for size in node.args["size"]]
+    return g.emit("Expand", g.name(node.args["self"]), g.ints(*sizes))
+
+
+@lowers("repeat")
+def repeated(g: Graph, node: Node) -> str:
+    return g.emit("Tile", g.name(node.args["self"]), g.ints(*node.args["repeats"]))
