@@ -46,7 +46,9 @@ def counted(net: Net, inputs_stay: bool) -> int:
     """Return our peak of intermediate tensors in bytes, pointwise operators in place, and the inputs where they stay throughout."""
     inputs = {name for name, _ in net.spec.inputs}
     ends = inputs if inputs_stay else inputs | {str(value) for value in references(net.spec.output)}
-    inside = max(sum(size for name, size in m.live.items() if name not in ends) for m in timeline(net, inplace="pointwise"))
+    inside = max(
+        sum(size for name, size in m.live.items() if name not in ends) for m in timeline(net, inplace="pointwise")
+    )
     return inside + inputs_stay * 4 * sum(math.prod(shape) for _, shape in net.spec.inputs)
 
 

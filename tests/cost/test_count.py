@@ -137,6 +137,7 @@ CODES = (DRAW * 2).round().clamp(-4, 3)
         (Free(DRAW), 30 * 32),
         (Masked(DRAW, DRAW > 0), 30 + 32 * int((DRAW > 0).sum())),
         (Grid(CODES, torch.tensor(0.1), 3), 30 * 3 + 32),
+        (Grid(CODES * 0 + 1, torch.ones(6, 1), 1), 30 + 6 * 32),
         (Grid(CODES, torch.ones(6, 1), 4), 30 * 4 + 6 * 32),
         (Codebook(CODES.abs(), torch.rand(5)), 30 * 3 + 5 * 32),
         (Codebook(CODES.abs(), torch.rand(16)), 30 * 4 + 16 * 32),

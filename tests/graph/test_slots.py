@@ -27,6 +27,7 @@ SLOTS: dict[str, nn.Module] = {
     "grid per channel": Grid(CODES, torch.tensor([[0.3], [2.0]]), 3),
     "grid wide": Grid(CODES * 5000, torch.tensor(0.3), 16),
     "grid 8": Grid(CODES * 32, torch.tensor(0.3), 8),
+    "grid 1": Grid(torch.tensor([[-1, 1, 1], [1, -1, -1]]), torch.tensor([[0.3], [2.0]]), 1),
     "codebook": Codebook(CODES.abs(), draw(5)),
     "codebook one": Codebook(torch.zeros(2, 2), draw(1)),
     "codebook most": Codebook(torch.arange(256), draw(256)),
@@ -84,6 +85,13 @@ def test_the_original_tensor_is_left_alone() -> None:
 def test_codes_that_do_not_fit_are_refused(bits: int, code: int) -> None:
     with pytest.raises(BadInput, match=f"do not fit {bits} bits"):
         Grid(torch.tensor([0, code]), torch.tensor(1.0), bits)
+
+
+@pytest.mark.parametrize("code", [0, 2, -2])
+def test_one_bit_is_minus_one_or_plus_one(code: int) -> None:
+    assert Grid(torch.tensor([-1, 1]), torch.tensor(0.5), 1)().tolist() == [-0.5, 0.5]
+    with pytest.raises(BadInput, match="do not fit 1 bits \\(-1 and 1\\)"):
+        Grid(torch.tensor([1, code, -1]), torch.tensor(1.0), 1)
 
 
 def test_a_table_that_is_too_large_is_refused() -> None:

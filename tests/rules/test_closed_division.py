@@ -43,6 +43,18 @@ def test_rounded_copies_pass_at_every_width(bits: int, granularity: str) -> None
     assert compared(Uniform(bits=bits, granularity=granularity).apply(reference(), Work())) == []
 
 
+def test_signs_are_rounding_to_the_two_levels_of_one_bit_and_other_weights_signs_are_not() -> None:
+    made, other = reference(), reference()
+    for name, _ in made.weighted():
+        weight = made.slot(name)().detach()
+        made.set_slot(name, Grid(weight.sign(), weight.abs().mean(), 1))
+        other.set_slot(name, Grid(weight.sign(), 0.1 * weight.abs().mean(), 1))
+    assert compared(made) == [] and compared(other) == [], "what lies beyond the range is at its last level"
+    far = made.copy()
+    far.set_slot("stem.weight", Free(-3 * made.slot("stem.weight")()))
+    assert any("retrained" in line for line in differences(freeze(reference()), freeze(far)))
+
+
 def test_rounding_up_or_down_and_activations_are_free() -> None:
     net = Uniform(bits=4, activation_bits=8).apply(reference(), Work({"calib": (inputs_for(reference(), 8)[0], None)}))
     assert compared(net) == []

@@ -354,7 +354,7 @@ def test_a_plan_outside_its_ranges_is_refused() -> None:
         {"batch": 0},
         {"schedule": "step"},
         {"ema": 1.0},
-        {"precision": "float16"},
+        {"precision": "float8"},
         {"lr": "big"},
     ):
         with pytest.raises(BadInput, match=next(iter(wrong))):

@@ -13,6 +13,7 @@ from paredown.core.cost import Cost, Layer
 from paredown.cost.arithmetic import Arithmetic, Call, counted, slot_shape
 from paredown.cost.memory import activations, peak_bytes, value_bits
 from paredown.cost.operators.moves import VIEWS
+from paredown.graph.blocks import Blocked
 from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
 from paredown.graph.slots import Codebook, Fixed
@@ -22,6 +23,8 @@ from paredown.graph.spec import Node
 def stored_bits(slot: nn.Module) -> int:
     """Return a slot's stored width in bits, uncoded: codes at their width, steps and centroids at 32, a mask at 1."""
     size = math.prod(slot_shape(slot))
+    if isinstance(slot, Blocked):
+        return slot.stored_bits()
     if slot_form(slot) == "quantized":
         return size * int(slot.bits) + 32 * int(slot.step.numel())  # type: ignore[arg-type, operator]
     if isinstance(slot, Codebook):

@@ -135,7 +135,9 @@ def throughputs(device: Device) -> Throughputs:
 
 def latency(layers: Sequence[Layer], device: Device) -> Estimate:
     """Return the predicted latency of one sample in ms. Raises BadInput for a device without constants."""
-    return Estimate("latency_ms", float(sum(layer_ms(layers, device))), f"mcu:{device.name}, int8{_off(device)}", VERSION)
+    return Estimate(
+        "latency_ms", float(sum(layer_ms(layers, device))), f"mcu:{device.name}, int8{_off(device)}", VERSION
+    )
 
 
 def layer_ms(layers: Sequence[Layer], device: Device) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from paredown.core.errors import BadInput
 from paredown.cost.arithmetic import Shapes, counted, slot_shape
 from paredown.cost.operators.moves import VIEWS
 from paredown.graph.net import Net
-from paredown.graph.spec import Node, references
+from paredown.graph.spec import Node, Slot, Value, references
 
 INPLACE = ("none", "pointwise", "depthwise")
 POINTWISE = frozenset({"activation", "normalisation", "elementwise"})
@@ -92,8 +92,8 @@ def activations(net: Net) -> int:
 def value_bits(net: Net) -> dict[str, int]:
     """Return the width of every value that a quantizer decides; the others are float.
 
-    A quantizer's output has its width, and so has what only moves, compares or picks it. A tensor that is only read by
-    quantizers, through pointwise operators or not, is written in their width at once.
+    A quantizer's output has its width, and so has what only moves, compares or picks it, or shifts it by a number. A
+    tensor that is only read by quantizers, through pointwise operators or not, is written in their width at once.
     """
     widths: dict[str, int] = {}
     for node in net.spec.nodes:
@@ -124,6 +124,7 @@ def _keeps_codes(node: Node) -> bool:
         operator.kind == "data"
         or node.op.startswith(("max_pool", "adaptive_max"))
         or node.op in ("relu", "amax", "amin")
+        or (node.op in ("add.Tensor", "sub.Tensor") and not isinstance(node.args["other"], Value | Slot))
     )
 
 

@@ -3,6 +3,7 @@
 from torch import nn
 
 from paredown.core.errors import BadInput
+from paredown.graph.blocks import Blocked
 from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, without_identities
 from paredown.graph.net import Net
 from paredown.graph.slots import Codebook, Fixed, Free, Grid, Masked
@@ -22,4 +23,6 @@ def _stored(name: str, slot: nn.Module) -> Stored:
     if isinstance(slot, Free | Fixed | Masked):
         value = slot().detach().cpu()
         return Plain((value.float() if value.is_floating_point() else value).contiguous().numpy())
+    if isinstance(slot, Blocked):
+        raise BadInput(f"slot {name!r} holds {slot.number} in blocks of {slot.block}, which no file format takes yet")
     raise BadInput(f"slot {name!r} is a {type(slot).__name__}, a form for training only; finish that step first")

@@ -1,5 +1,6 @@
 """A network that is finished: its architecture and its stored values as plain arrays. Needs no torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,19 @@ class Plain:
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape."""
         return self.array.shape
+
+
+def code_range(bits: int) -> tuple[int, int]:
+    """Return the lowest and the highest code of `bits` bits: two's complement; one bit stands for −1 and +1."""
+    return (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def fits(codes: Any, bits: int) -> bool:
+    """Return whether every code, of an array or a tensor, is one of those that `bits` bits have; with one bit 0 is none."""
+    low, high = code_range(bits)
+    return not math.prod(codes.shape) or bool(
+        low <= codes.min() and codes.max() <= high and (bits > 1 or (codes != 0).all())
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,8 +124,8 @@ class Minifloat:
         """
         size = x.double().abs().clamp(max=2 * self.largest)
         least = 1 - self.bias
-        exponent = (torch.frexp(size).exponent.long() - 1).clamp(min=least)
-        steps = (size / _power(exponent - self.mantissa)).round().long()
+        exponent = torch.where(size > 0, torch.frexp(size).exponent.long() - 1, least).clamp(min=least)
+        steps = (size / power(exponent - self.mantissa)).round().long()
         code = ((exponent - least) << self.mantissa) + steps
         beyond = self.top if saturate or self.specials == "none" else self.top + 1
         code = torch.where(code > self.top, beyond, code)
@@ -141,16 +141,16 @@ class Minifloat:
         fraction = code & (2**self.mantissa - 1)
         exponent = (code >> self.mantissa) & (2**self.exponent - 1)
         steps = torch.where(exponent > 0, fraction + 2**self.mantissa, fraction)
-        size = steps * _power(exponent.clamp(min=1) - self.bias - self.mantissa)
+        size = steps * power(exponent.clamp(min=1) - self.bias - self.mantissa)
         beyond = (code & (2 ** (self.bits - 1) - 1)) - self.top
-        infinite = torch.tensor(float("inf" if self.specials == "ieee" else "nan"), dtype=torch.float64)
-        size = torch.where(beyond > 0, torch.where(beyond == 1, infinite, torch.nan), size)
+        first = torch.inf if self.specials == "ieee" else torch.nan
+        size = torch.where(beyond > 0, torch.where(beyond == 1, first, torch.nan), size)
         return torch.where((code >> (self.bits - 1)) > 0, -size, size)
 
 
-def _power(exponent: Tensor) -> Tensor:
-    """Return 2^exponent exactly, for −1022 … 1023: made of its bits, since exp2 may round."""
-    return ((exponent + 1023) << 52).view(torch.float64)
+def power(exponent: Tensor) -> Tensor:
+    """Return 2^exponent exactly, in float64, for −1022 … 1023: made of its bits, since exp2 may round."""
+    return ((exponent.long() + 1023) << 52).view(torch.float64)
 
 
 FLOATS: dict[str, Minifloat] = {

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from paredown.core.errors import BadInput
+from paredown.graph.blocks import Blocked
+from paredown.graph.frozen import code_range, fits
 
 
 class Free(nn.Module):
@@ -86,7 +88,10 @@ class Masked(nn.Module):
 
 
 class Grid(nn.Module):
-    """Integer codes times a step: `codes * step`. `step` is a scalar or broadcasts over the output channels."""
+    """Integer codes times a step: `codes * step`. `step` is a scalar or broadcasts over the output channels.
+
+    Codes are two's complement; with bits=1 they are −1 and +1.
+    """
 
     form: ClassVar[str] = "quantized"
     codes: Tensor
@@ -96,10 +101,9 @@ class Grid(nn.Module):
         super().__init__()
         if not 1 <= bits <= 16:
             raise BadInput(f"codes of {bits} bits cannot be held; allowed: 1 to 16")
-        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-        if codes.numel() and not low <= int(codes.min()) <= int(codes.max()) <= high:
-            found = f"codes from {int(codes.min())} to {int(codes.max())}"
-            raise BadInput(f"{found} do not fit {bits} bits ({low} to {high})")
+        if not fits(codes, bits):
+            found, (low, high) = f"codes from {int(codes.min())} to {int(codes.max())}", code_range(bits)
+            raise BadInput(f"{found} do not fit {bits} bits ({f'{low} to {high}' if bits > 1 else '-1 and 1'})")
         self.bits = bits
         self.register_buffer("codes", codes.to(torch.int8 if bits <= 8 else torch.int16))
         self.register_buffer("step", step.detach().float().clone())
@@ -114,7 +118,8 @@ class Grid(nn.Module):
     @classmethod
     def empty(cls, meta: dict[str, Any]) -> "Grid":
         """Return a slot of the described shape, to be filled by `load_state_dict`."""
-        return cls(torch.zeros(meta["shape"], dtype=torch.int16), torch.zeros(meta["step"]), meta["bits"])
+        codes = torch.full(meta["shape"], int(meta["bits"] == 1), dtype=torch.int16)
+        return cls(codes, torch.zeros(meta["step"]), meta["bits"])
 
 
 class Codebook(nn.Module):
@@ -144,7 +149,9 @@ class Codebook(nn.Module):
         return cls(torch.zeros(meta["shape"], dtype=torch.uint8), torch.zeros(meta["size"]))
 
 
-STORED: dict[str, type[Any]] = {"free": Free, "fixed": Fixed, "masked": Masked, "grid": Grid, "codebook": Codebook}
+STORED: dict[str, type[Any]] = {
+    "free": Free, "fixed": Fixed, "masked": Masked, "grid": Grid, "codebook": Codebook, "blocked": Blocked,
+}  # fmt: skip
 """The slots that can be saved. Methods may define others for training; they must leave one of these behind."""
 
 

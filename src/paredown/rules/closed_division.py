@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored
+from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, code_range
 
 EXACT = 1e-5
 """What float arithmetic on weights, such as folding a batch norm, may leave of relative difference."""
@@ -52,8 +52,8 @@ def _misfits(wanted: np.ndarray, held: Stored) -> list[str]:
 def rounding(wanted: np.ndarray, held: Stored) -> tuple[np.ndarray, np.ndarray]:
     """Return (values clipped to the format's range, the distance between the levels around each)."""
     if isinstance(held, Rounded):
-        low, high = -(2 ** (held.bits - 1)) * held.step, (2 ** (held.bits - 1) - 1) * held.step
-        return np.clip(wanted, low, high), np.broadcast_to(held.step, wanted.shape)
+        low, high = (code * held.step for code in code_range(held.bits))
+        return np.clip(wanted, low, high), np.broadcast_to(held.step * (2 if held.bits == 1 else 1), wanted.shape)
     if isinstance(held, Shared):
         levels = np.unique(held.centroids).astype(np.float64)
         above = np.clip(np.searchsorted(levels, wanted), 1, max(len(levels) - 1, 1))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from paredown.core.errors import BadInput, Damaged
-from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, renamed
+from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, fits, renamed
 from paredown.graph.ops import OPS
 from paredown.graph.spec import Node, Slot, Spec, Value, references
 from paredown.methods.code.adaptive import Coder, Context, Counts, Decoder, Encoder, Levels, context
@@ -267,7 +267,7 @@ class _Scribe:
         self.levels[matrix].relax()
         kind = np.int8 if bits <= 8 else np.int16
         codes = np.array(levels, dtype=np.int64)
-        if codes.size and (codes.min() < -(2 ** (bits - 1)) or codes.max() >= 2 ** (bits - 1)):
+        if not fits(codes, bits):
             raise Damaged(f"a code does not fit its {bits} bits")
         return Rounded(codes.astype(kind).reshape(shape), step, bits)
 

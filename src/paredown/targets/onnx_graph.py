@@ -93,7 +93,7 @@ class Graph:
         return self.dequantized(stored)
 
     def dequantized(self, stored: Rounded) -> str:
-        """Append integer codes (4 bits wide where they fit) and their DequantizeLinear."""
+        """Append integer codes and their DequantizeLinear; 4 bits hold those of 1 to 4, for want of narrower types."""
         name = f"c{len(self.initializers)}"
         if stored.bits <= 4:
             codes = helper.make_tensor(name, TensorProto.INT4, stored.codes.shape, _nibbles(stored.codes), raw=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.train.data import Data, batches
+from paredown.train.scaling import FIRST_SCALE, next_scale, unscale_
 from paredown.train.schedule import factor
 
 
@@ -47,6 +48,8 @@ class _State:
     best: float = -math.inf
     best_epoch: int = 0
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    loss_scale: float = FIRST_SCALE
+    good_steps: int = 0
 
 
 def fit(
@@ -156,9 +159,7 @@ class _Run:
             for habit, kept in zip(self.habits, state.habits, strict=True):
                 if hasattr(habit, "penalty"):
                     loss = loss + habit.penalty(self.model, kept)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
+        self.descend(loss)
         state.step += 1
         t = state.step / self.total
         state.habits = [h.step(self.model, kept, t) for h, kept in zip(self.habits, state.habits, strict=True)]
@@ -166,11 +167,25 @@ class _Run:
             self.blend()
         return loss.detach()
 
+    def descend(self, loss: Tensor) -> None:
+        """Take the optimiser's step; with 16-bit floats the gradients of a scaled loss, if they are all finite."""
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.plan.precision != "float16":
+            loss.backward()
+            self.optimiser.step()
+            return
+        size, good = self.state.loss_scale, self.state.good_steps
+        (loss.float() * size).backward()
+        finite = unscale_([p.grad for p in self.parameters if p.grad is not None], size)
+        if finite:
+            self.optimiser.step()
+        self.state.loss_scale, self.state.good_steps = next_scale(size, good, finite)
+
     def autocast(self) -> contextlib.AbstractContextManager:
         """Return the context that the plan's precision asks for."""
         if self.plan.precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(self.data.x.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.data.x.device.type, dtype=getattr(torch, self.plan.precision))
 
     def taught(self, x: Tensor) -> Tensor | None:
         """Return the teacher's scores, if there is a teacher."""

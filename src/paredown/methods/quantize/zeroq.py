@@ -1,0 +1,132 @@
+"""Quantization without data: samples are made that show the batch norms what they remember."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paredown.core.catalog import Card, part
+from paredown.core.errors import BadInput
+from paredown.core.knob import knob
+from paredown.core.work import Work
+from paredown.graph.activations import insert
+from paredown.graph.fold import fold_batchnorm
+from paredown.graph.net import Net
+from paredown.graph.ranges import calibrate
+from paredown.graph.slots import Free, Grid, Masked
+from paredown.graph.spec import Node
+from paredown.graph.storing import storing
+from paredown.methods.quantize.activations import quantizer
+from paredown.methods.quantize.uniform import grid
+
+WIDTHS = (2, 4, 8)
+
+
+def mismatch(net: Net, x: Tensor) -> Tensor:
+    """Return Σ ‖μʳ − μ‖² + ‖σʳ − σ‖² over the batch norms: what `x` shows them against what they remember (section 3.1)."""
+    norms = {str(n.args["input"]): n for n in net.spec.nodes if n.op == "batch_norm" and n.slot("running_mean")}
+    terms: list[Tensor] = []
+
+    def watch(node: Node, value: Tensor) -> None:
+        if node.name in norms:
+            own = norms[node.name]
+            mean, variance = (net.slot(own.args[key])() for key in ("running_mean", "running_var"))
+            rows = value.transpose(0, 1).flatten(1)
+            terms.append((rows.mean(1) - mean).square().sum())
+            terms.append((rows.std(1, correction=0) - variance.sqrt()).square().sum())
+
+    net.eval().run(x, watch=watch)
+    if not terms:
+        raise BadInput("this network has no batch norms with statistics, so no samples can be made from them")
+    return torch.stack(terms).sum()
+
+
+def distil(net: Net, count: int, iterations: int, lr: float, seed: int = 0) -> Tensor:
+    """Return `count` samples that begin as normal noise and minimise `mismatch` by Adam. Raises BadInput without norms."""
+    frozen = net.copy().eval().requires_grad_(False)
+    draw = torch.Generator().manual_seed(seed)
+    device = next(iter(frozen.state_dict().values())).device
+    x = torch.randn((count, *net.spec.inputs[0][1]), generator=draw).to(device).requires_grad_()
+    optimiser = torch.optim.Adam([x], lr=lr)
+    for _ in range(iterations):
+        optimiser.zero_grad()
+        mismatch(frozen, x).backward()
+        optimiser.step()
+    return x.detach()
+
+
+@torch.no_grad()
+def sensitivities(net: Net, x: Tensor, slots: list[str]) -> list[list[float]]:
+    """Return Ω_i(k) for each weight i and each of WIDTHS: mean KL(M(x) ‖ M with weight i at k bits) (section 3.2)."""
+    wanted = net.eval()(x).log_softmax(1)
+    found = []
+    for name in slots:
+        row = []
+        for bits in WIDTHS:
+            tried = net.copy().eval()
+            tried.set_slot(name, Grid(*grid(net.slot(name)().detach(), bits), bits))
+            given = tried(x).log_softmax(1)
+            row.append(float((wanted.exp() * (wanted - given)).sum(1).mean()))
+        found.append(row)
+    return found
+
+
+def frontier(losses: list[list[float]], sizes: list[list[int]]) -> list[tuple[int, float, tuple[int, ...]]]:
+    """Return all (size, Σ Ω, choice of each layer) that no other choice beats in both, by size: dynamic programming.
+
+    losses, sizes: one row for each layer, one column for each choice. Exact: a partial choice that is beaten in both can
+    be in no best one.
+    """
+    best: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
+    for loss, size in zip(losses, sizes, strict=True):
+        grown = sorted((s + size[k], o + loss[k], (*c, k)) for s, o, c in best for k in range(len(loss)))
+        best = []
+        for candidate in grown:
+            if not best or candidate[1] < best[-1][1]:
+                best.append(candidate)
+    return best
+
+
+@part("quantize.zeroq", Card(title="ZeroQ", paper="arxiv:2001.00281", year=2020,
+                             authors="Cai, Yao, Dong, Gholami, Mahoney, Keutzer",
+                             source="ZeroQ: A Novel Zero Shot Quantization Framework, section 3",
+                             changes={"bits", "bytes"}, forbids={"quantized", "shared", "folded"},
+                             gives={"quantized", "folded"}))  # fmt: skip
+@dataclass(frozen=True)
+class ZeroQ:
+    """Quantize without any data: distilled samples choose the weights' widths and calibrate the activations.
+
+    mean_bits: what a weight takes on average; below 8 each weight tensor gets 2, 4 or 8 bits, with the least sum of
+    sensitivities that fits (never above). activation_bits: 8 or 4 with min-max ranges, or 0 for none. samples,
+    iterations, lr: of the distillation. Batch norms are needed, and folded afterwards.
+
+    Differs from the paper: weights are rounded symmetrically for each channel, after folding.
+    """
+
+    mean_bits: float = knob(8.0, low=2.0, high=8.0)
+    activation_bits: int = knob(8, among=(0, 4, 8), search=False)
+    samples: int = knob(64, low=2, high=4096, log=True, search=False)
+    iterations: int = knob(500, low=1, high=10_000, log=True, search=False)
+    lr: float = knob(0.1, low=1e-4, high=1.0, log=True, search=False)
+
+    def apply(self, net: Net, work: Work) -> Net:
+        """Return a folded, quantized copy of `net`. Raises BadInput if it has no batch norms."""
+        x = distil(net, self.samples, self.iterations, self.lr, work.seed)
+        held, left = fold_batchnorm(net)
+        for layer, why in left:
+            work.skip(layer, why)
+        found = calibrate(held, x)
+        slots = dict.fromkeys(str(s) for s, _ in storing(held, {"weight": 8}, (Free, Masked), work.skip))
+        for name, bits in self._widths(held, x, list(slots)).items():
+            held.set_slot(name, Grid(*grid(held.slot(name)().detach(), bits), bits))
+        if self.activation_bits:
+            insert(held, {n: quantizer(n, seen.extremes, self.activation_bits) for n, seen in found.items()})
+        return held
+
+    def _widths(self, net: Net, x: Tensor, slots: list[str]) -> dict[str, int]:
+        if self.mean_bits == WIDTHS[-1]:
+            return dict.fromkeys(slots, WIDTHS[-1])
+        counts = [net.slot(name)().numel() for name in slots]
+        sizes = [[bits * count for bits in WIDTHS] for count in counts]
+        fitting = [f for f in frontier(sensitivities(net, x, slots), sizes) if f[0] <= self.mean_bits * sum(counts)]
+        return {name: WIDTHS[k] for name, k in zip(slots, fitting[-1][2], strict=True)}
