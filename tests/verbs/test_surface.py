@@ -46,6 +46,7 @@ def test_find_prints_one_json_document_with_the_surfaces_fields(folder):
         assert {"target", "path", "bytes", "sha256", "mismatches", "n"} <= set(artifact)
     assert best["test"]["n"] == 450 and [a["target"] for a in best["artifacts"]] == ["packed", "onnx"]
     assert found["baseline"]["file_bytes"] > best["file_bytes"]
+    assert all(type(row["file_bytes"]) is int for row in found["frontier"])
 
 
 def test_a_floor_out_of_reach_exits_with_3_and_still_leaves_the_best(folder, monkeypatch):

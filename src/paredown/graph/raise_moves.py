@@ -228,3 +228,26 @@ def _depth_space(g: Raised, c: Call) -> Value:
         joined = [deep, height * block, width * block]
     moved = g.emit("permute", self=g.emit("reshape", self=x, shape=[-1, *apart]), dims=order)
     return g.emit("reshape", self=moved, shape=[-1, *joined])
+
+
+@raises("Expand")
+def _expand(g: Raised, c: Call) -> Value:
+    """A size of 1, or the one there is, leaves a dimension as it is."""
+    old, wanted = g.shape(c.value()), c.listed(1, "shape")
+    if wanted is None:
+        raise BadInput("it has no shape")
+    wanted = [1] * (len(old) - len(wanted)) + wanted
+    if len(wanted) > len(old):
+        raise BadInput(
+            f"it expands the shape {_shown(old)} into {_shown(wanted)}, with new dimensions before the batch"
+        )
+    sizes = [-1 if size in (1, have) else size for size, have in zip(wanted, old, strict=True)]
+    return g.emit("expand", self=c.value(), size=sizes)
+
+
+@raises("Tile")
+def _tile(g: Raised, c: Call) -> Value:
+    repeats = c.listed(1, "repeats")
+    if not repeats or repeats[0] != 1:
+        raise BadInput("it repeats the batch" if repeats else "it has no repeats")
+    return g.emit("repeat", self=c.value(), repeats=repeats)

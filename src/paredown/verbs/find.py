@@ -220,8 +220,8 @@ def _frontier(store: Store, history: History) -> list[dict[str, Any]]:
     good = [t for t in history.trials if t.good]
     front = pareto(good, history.amount, history.quality)
     what = history.goal.minimize
-    rows = [{**_row(t.result), what: t.result.amount(what)} for t in front if t.result]
-    everything = [{**_row(t.result), what: t.result.amount(what)} for t in good if t.result]
+    rows = [{what: t.result.amount(what), **_row(t.result)} for t in front if t.result]
+    everything = [{what: t.result.amount(what), **_row(t.result)} for t in good if t.result]
     document = {"schema": "paredown/frontier/1", "minimize": history.goal.minimize, "frontier": rows, "all": everything}
     write_whole(store.folder / "frontier.json", json.dumps(document))
     return rows
