@@ -25,7 +25,9 @@ def estimates(layers: Sequence[Layer], device: Device | None = None) -> tuple[Es
         found.append(nvdla.latency(layers, device))
     elif device.array is not None:
         cycles = sum(nvdla.cycles(layer, device.array) for layer in layers)
-        found.append(Estimate("cycles", cycles, f"nvdla:{device.name}, held to no published measurement", nvdla.VERSION))
+        found.append(
+            Estimate("cycles", cycles, f"nvdla:{device.name}, held to no published measurement", nvdla.VERSION)
+        )
     elif device.peak_ops:
         found.append(roofline.latency(layers, device))
     else:

@@ -45,7 +45,12 @@ def latency(layers: Sequence[Layer], device: Device, clock_hz: float | None = No
     if clock is None:
         raise BadInput(f"device {device.name!r} gives no clock_hz; say at which clock to count")
     total = sum(cycles(layer, device.array) for layer in layers)
-    return Estimate("latency_ms", 1e3 * total / clock, f"cycles:{device.name} at {clock:g} Hz, held to no published measurement", VERSION)
+    return Estimate(
+        "latency_ms",
+        1e3 * total / clock,
+        f"cycles:{device.name} at {clock:g} Hz, held to no published measurement",
+        VERSION,
+    )
 
 
 @dataclass(frozen=True)
