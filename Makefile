@@ -35,6 +35,8 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/training_speed.py
+	$(BIN)/python bench/peak_memory.py
+	$(BIN)/python bench/cost_models.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -8,18 +8,17 @@ torch, one thread and all, against the least time that this machine's measured p
 again, stays in the cache, so the cache's bandwidth bounds those that fit. On a busy machine the last part says nothing.
 """
 
-import csv
 import os
 import statistics
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 from torch import nn
 
+import tables
 from paredown.core.cost import Layer
 from paredown.cost.devices import Device, devices
 from paredown.cost.host import host, module_latency
@@ -28,7 +27,6 @@ from paredown.cost.measure import Repeats, all_threads, disturbances, processor,
 from paredown.cost.roofline import point
 from paredown.cost.tiny import convolution, depthwise, linear
 
-RESULTS = Path(__file__).parent / "results"
 MODELS = ("lean", "shared", "unseen", "own", "one rate")
 LAYERS = (
     (3, 32, 112, 3, 1), (32, 64, 56, 3, 1), (64, 64, 56, 3, 1), (128, 128, 28, 3, 1), (256, 256, 14, 3, 1),
@@ -41,13 +39,7 @@ Row = dict[str, object]
 
 def write(name: str, rows: list[Row]) -> None:
     """Write rows with the date as CSV."""
-    RESULTS.mkdir(exist_ok=True)
-    dated = [{**row, "date": datetime.now(UTC).date().isoformat()} for row in rows]
-    with (RESULTS / name).open("w", newline="") as out:
-        writer = csv.DictWriter(out, fieldnames=list(dated[0]))
-        writer.writeheader()
-        writer.writerows(dated)
-    print(f"written: {RESULTS / name}\n")
+    tables.write(name, [{**row, "date": datetime.now(UTC).date().isoformat()} for row in rows])
 
 
 def mean(errors: Iterable[float]) -> float:

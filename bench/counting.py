@@ -12,7 +12,6 @@ ones: each output is then the number of its products. `exact` says whether `prod
 """
 
 import contextlib
-import csv
 import io
 import logging
 import os
@@ -39,6 +38,7 @@ from paredown.graph.ops import CONVOLUTIONS
 from paredown.graph.spec import Node, Slot
 from paredown.verbs.analyze import analyze
 from paredown.zoo.resolve import models
+from tables import write
 
 Kinds = dict[str, int]
 PICTURE = (3, 224, 224)
@@ -384,14 +384,7 @@ def main() -> None:
     parts = {"counts": (counts, "counting.csv"), "speed": (speed, "counting_speed.csv")}
     for name in sys.argv[1:] or list(parts):
         run, file = parts[name]
-        rows = run()
-        path = Path(__file__).parent / "results" / file
-        path.parent.mkdir(exist_ok=True)
-        with path.open("w", newline="") as out:
-            writer = csv.DictWriter(out, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"written: {path}")
+        write(file, run())
 
 
 if __name__ == "__main__":

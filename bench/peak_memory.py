@@ -9,7 +9,6 @@ adds them to every moment. Where the two differ, the runtime runs an operator of
 batch norm that was not fused. Into bench/results/peak_memory.csv.
 """
 
-import csv
 import json
 import math
 import platform
@@ -30,6 +29,7 @@ from paredown.graph.spec import references
 from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
 from paredown.targets.onnx import build
 from paredown.zoo.resolve import network
+from tables import write
 
 NETWORKS = (
     ("lenet_5", (1, 28, 28)), ("resnet_small", (3, 32, 32)), ("mobilenet_v2", (3, 96, 96)), ("vgg_11", (3, 64, 64)),
@@ -120,12 +120,7 @@ def main() -> None:
         print(
             f"{model:14} ours {ours:>9,}  ONNX Runtime {theirs:>9,} ({row['onnxruntime_ratio']})  with input {whole:>9,}  LiteRT {arena}"
         )
-    out = Path(__file__).parent / "results" / "peak_memory.csv"
-    out.parent.mkdir(exist_ok=True)
-    with out.open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write("peak_memory.csv", rows)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,11 @@ For each way, an epoch over the same pictures with the same network and batch, o
 median and the quartiles of the ratio to the bare loop of the same round go to bench/results/training_speed.csv.
 """
 
-import csv
 import os
 import platform
 import statistics
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +23,7 @@ from paredown.methods.loss.cross_entropy import CrossEntropy
 from paredown.train.data import Data
 from paredown.train.fit import fit
 from paredown.zoo.resolve import network
+from tables import write
 
 BATCH, REPEATS, SAMPLES = 128, 7, 10_000
 SPEC = {"model": "dense", "widths": [8, 16, 16], "stem": [5, 2]}
@@ -92,13 +91,7 @@ def main() -> None:
             print(
                 f"{threads} threads  {name:24s} {rows[-1]['seconds']:8.4f} s   {middle:6.3f} x bare ({low:.3f}…{high:.3f})"
             )
-    path = Path(__file__).parent / "results" / "training_speed.csv"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="") as out:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"written: {path}")
+    write("training_speed.csv", rows)
 
 
 if __name__ == "__main__":
