@@ -53,13 +53,14 @@ def test_weights_that_are_held_already_are_noted() -> None:
     assert ("b.weight", "it is quantized, not a plain weight") in notes
 
 
-def test_learning_and_holding() -> None:
+def test_learning_and_holding(tmp_path) -> None:
     net = small_conv()
     before = {name: net.slot(name)().detach().clone() for name in net.slot_names()}
     taken = learn_(net, Signs, lambda *note: None)
     assert "quantized" in net.forms() and all(isinstance(net.slot(name), Signs) for name in taken)
     with pytest.raises(BadInput, match="for training only"):
-        net.save("never")
+        net.save(tmp_path / "refused")
+    assert not any(tmp_path.iterdir())
     held = hold_(net)
     assert held is net and len(taken) == 5
     for name in held.slot_names():

@@ -147,14 +147,14 @@ class Net(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write `net.json` and `weights.safetensors` into `folder`. Raises BadInput for slots that cannot be stored."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         metas = {}
         for name in self.slot_names():
             if not hasattr(self.slot(name), "meta"):
                 form = type(self.slot(name)).__name__
                 raise BadInput(f"slot {name!r} is a {form}, a form for training only; finish that step first")
             metas[name] = self.slot(name).meta()
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "net.json").write_text(json.dumps({"spec": self.spec.to_json(), "slots": metas}))
         tensors = {k: v.contiguous().cpu() for k, v in self.state_dict().items()}
         safetensors.torch.save_file(tensors, folder / "weights.safetensors")
