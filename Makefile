@@ -12,7 +12,7 @@ help:
 	@echo "make check   format, lint, types, house rules and tests, as CI does"
 	@echo "make bench   timings, side by side, into bench/results"
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml setup.py constraints.txt $(wildcard src/paredown/kernels/c/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
@@ -37,6 +37,7 @@ bench: $(READY)
 	$(BIN)/python bench/training_speed.py
 	$(BIN)/python bench/peak_memory.py
 	$(BIN)/python bench/cost_models.py
+	$(BIN)/python bench/low_bit.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from paredown.graph.capture import capture
 from paredown.graph.fold import fold_batchnorm
 from paredown.graph.net import Net
-from paredown.graph.slots import Grid, Masked
+from paredown.graph.slots import Codebook, Grid, Masked
 
 
 def trained(module: nn.Module, *shape: int) -> Net:
@@ -53,6 +53,44 @@ def test_it_computes_the_same_without_norms(name: str) -> None:
     x = torch.randn(7, *shape)
     torch.testing.assert_close(folded.eval()(x), net(x), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", FOLDABLE)
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_integers_keep_their_codes_and_take_a_step_for_each_channel(name: str, bits: int) -> None:
+    module, shape = FOLDABLE[name]
+    net = trained(module, *shape)
+    for slot, _ in net.weighted():
+        codes = torch.randint(-1, 2, net.slot(slot)().shape) if bits > 1 else net.slot(slot)().sign()
+        net.set_slot(slot, Grid(codes, torch.tensor(0.37), bits))
+    folded, left = fold_batchnorm(net)
+    assert not left
+    for slot, _ in folded.weighted():
+        old, new = net.slot(slot), folded.slot(slot)
+        assert isinstance(new, Grid) and new.bits == bits and len(new.step) == len(new.codes)
+        assert torch.equal(new.codes.abs(), old.codes.abs()) and (new.step > 0).all()
+    x = torch.randn(7, *shape)
+    torch.testing.assert_close(folded.eval()(x), net.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_gamma_of_zero_leaves_zeros_or_a_step_of_almost_nothing() -> None:
+    for bits in (1, 4):
+        net = trained(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), 3)
+        net.slot("1.weight").value.data[0] = 0
+        net.set_slot("0.weight", Grid(torch.ones(2, 3), torch.tensor(0.5), bits))
+        folded, left = fold_batchnorm(net)
+        assert not left
+        x = torch.randn(5, 3)
+        torch.testing.assert_close(folded.eval()(x), net.eval()(x))
+
+
+def test_a_lowest_code_that_cannot_be_negated_is_left_alone() -> None:
+    net = trained(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), 3)
+    net.set_slot("0.weight", Grid(torch.full((2, 3), -2), torch.tensor(0.5), 2))
+    net.slot("1.weight").value.data[:] = torch.tensor([1.0, -1.0])
+    assert "has no negative" in fold_batchnorm(net)[1][0][1]
+    net.slot("1.weight").value.data[1] = 1
+    assert not fold_batchnorm(net)[1]
 
 
 class TwoUsers(nn.Module):
@@ -147,7 +185,7 @@ def test_another_layers_bias_is_not_overwritten() -> None:
     torch.testing.assert_close(folded.eval()(x), net(x), rtol=1e-4, atol=1e-5)
 
 
-def test_a_mask_stays_and_integers_are_left_alone() -> None:
+def test_a_mask_stays_and_a_codebook_is_left_alone() -> None:
     net = trained(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)), 6)
     weight = net.slot("0.weight")().detach()
     net.set_slot("0.weight", Masked(weight, weight > 0))
@@ -156,6 +194,6 @@ def test_a_mask_stays_and_integers_are_left_alone() -> None:
     assert not left and isinstance(folded.slot("0.weight"), Masked)
     torch.testing.assert_close(folded.eval()(x), net(x), rtol=1e-4, atol=1e-5)
     assert torch.equal(folded.slot("0.weight")() == 0, net.slot("0.weight")() == 0)
-    net.set_slot("0.weight", Grid((weight * 10).round(), torch.tensor(0.1), 8))
+    net.set_slot("0.weight", Codebook((weight > 0).byte(), torch.tensor([-0.1, 0.1])))
     folded, left = fold_batchnorm(net)
     assert len(left) == 1 and torch.equal(folded.eval()(x), net(x))

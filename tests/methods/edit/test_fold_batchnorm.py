@@ -9,7 +9,7 @@ from contracts.step import StepContract, same
 from paredown.core.work import Work
 from paredown.graph.capture import capture
 from paredown.graph.net import Net
-from paredown.graph.slots import Grid, Masked
+from paredown.graph.slots import Codebook, Masked
 from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
 
 
@@ -94,11 +94,11 @@ def test_a_linear_layer_over_sequences_is_not_the_norms() -> None:
     assert same(net(x), FoldBatchnorm().apply(net, Work()).eval()(x), 1e-5)
 
 
-def test_a_mask_stays_and_codes_are_left_alone() -> None:
+def test_a_mask_stays_and_a_codebook_is_left_alone() -> None:
     net = small_conv().eval()
     weight = net.slot("stem.weight")().detach()
     net.set_slot("stem.weight", Masked(weight, weight > 0))
-    net.set_slot("deep.weight", Grid(torch.ones(8, 1, 3, 3), torch.tensor(0.1), 4))
+    net.set_slot("deep.weight", Codebook(torch.ones(8, 1, 3, 3), torch.tensor([0.1, 0.2])))
     work = Work()
     out = FoldBatchnorm().apply(net, work).eval()
     x = torch.rand(2, 1, 8, 8)

@@ -55,11 +55,37 @@ class TestLearnedStepWithActivations(_Contract):
         return LearnedStepQuantization(bits=3, bias_bits=0, activation_bits=4, plan=Plan(epochs=2, batch=16))
 
 
+class TestLearnedStepOfEachChannel(_Contract):
+    def part(self) -> LearnedStepQuantization:
+        return LearnedStepQuantization(bits=2, plan=Plan(epochs=2, batch=16), granularity="channel", symmetric=False)
+
+
+def test_a_step_for_each_channel_learns_as_if_each_were_a_tensor() -> None:
+    draw = torch.Generator().manual_seed(3)
+    value, upstream = torch.randn(5, 4, 3, generator=draw), torch.randn(5, 4, 3, generator=draw)
+    whole = LearnedStep(value, 2, first_step(value, 2, per_channel=True), symmetric=False)
+    rows = [LearnedStep(row, 2, first_step(row, 2), symmetric=False) for row in value]
+    assert torch.equal(whole(), torch.stack([row() for row in rows]))
+    whole().backward(upstream)
+    for row, at in zip(rows, upstream, strict=True):
+        row().backward(at)
+    assert torch.equal(whole.value.grad, torch.stack([row.value.grad for row in rows]))
+    torch.testing.assert_close(whole.log_step.grad.flatten(), torch.stack([row.log_step.grad for row in rows]))
+
+
+def test_with_the_papers_levels_there_is_one_more_below() -> None:
+    slot = LearnedStep(torch.tensor([-9.0, -0.26, -0.11, 0.02, 0.5]), 2, torch.tensor(0.125), symmetric=False)
+    assert slot.held().codes.tolist() == [-2, -2, -1, 0, 1]
+    slot().sum().backward()
+    assert slot.value.grad.tolist() == [0, 0, 1, 1, 0]
+    assert LearnedStep(slot.value, 2, torch.tensor(0.125)).held().codes.tolist() == [-1, -1, -1, 0, 1]
+
+
 def test_the_gradient_by_hand() -> None:
     """v/s = 0.4, 1.6, −2.7, 9, −9 with Q = 3: inside −v/s + round(v/s), outside ±Q; the value's gradient is a mask."""
     value = torch.tensor([0.04, 0.16, -0.27, 0.9, -0.9], dtype=torch.float64, requires_grad=True)
     step = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
-    out = _Lsq.apply(value, step, 3)
+    out = _Lsq.apply(value, step, -3, 3)
     assert out.tolist() == pytest.approx([0, 0.2, -0.3, 0.3, -0.3])
     upstream = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=torch.float64)
     out.backward(upstream)

@@ -12,16 +12,21 @@ from paredown.core.knob import knob
 from paredown.core.plan import Plan
 from paredown.core.work import Work
 from paredown.graph.activations import hold_activations, learn_activations
+from paredown.graph.latent import by_filter
 from paredown.graph.net import Net
 from paredown.graph.slots import Free, LearnedStep
 from paredown.graph.storing import storing
 from paredown.methods.loss.cross_entropy import CrossEntropy
 
 
-def first_step(value: Tensor, bits: int) -> Tensor:
-    """Return LSQ's initial step, 2 · mean|v| / sqrt(Q) with Q the highest level (Esser et al. 2020, section 2.1)."""
-    high = 2 ** (bits - 1) - 1
-    return (2 * value.detach().abs().mean() / math.sqrt(high)).clamp(min=1e-6)
+def first_step(value: Tensor, bits: int, per_channel: bool = False) -> Tensor:
+    """Return LSQ's initial step, 2 · mean|v| / sqrt(Q) with Q the highest level (Esser et al. 2020, section 2.1).
+
+    A scalar, or with `per_channel` one for each entry of the first dimension of a weight, shaped to broadcast over it.
+    """
+    high, size = 2 ** (bits - 1) - 1, value.detach().abs()
+    mean = size.mean(by_filter(size), keepdim=True) if per_channel and value.dim() > 1 else size.mean()
+    return (2 * mean / math.sqrt(high)).clamp(min=1e-6)
 
 
 @part("quantize.learned_step", Card(title="Learned step size quantization", paper="arxiv:1902.08153", year=2020,
@@ -34,10 +39,12 @@ class LearnedStepQuantization:
     """Train with rounded weights (and activations) and learn each tensor's step; then hold the integers.
 
     bits: width of a weight's code, 2 to 8. bias_bits: of a bias's, 4 to 8, or 0 to leave biases in float.
+    granularity: one step for the tensor, as in the paper, or for each output channel. symmetric: levels −Q…Q in place of
+    the paper's −(Q + 1)…Q; with 2 bits those are three levels and four.
     activation_bits: 8 or 4 for the inputs of every convolution and linear layer, or 0 to leave them in float.
 
-    Differs from the paper: levels are symmetric (−Q…Q); the step is learned as its logarithm and used with four
-    significant bits, so that a file can hold it in a few; the first and last layer have the same width as the others.
+    Differs from the paper: the step is learned as its logarithm and used with four significant bits, so that a file can
+    hold it in a few; the first and last layer have the same width as the others.
     """
 
     bits: int = knob(4, among=range(2, 9))
@@ -46,6 +53,8 @@ class LearnedStepQuantization:
     loss: Loss = CrossEntropy()
     habits: tuple = ()
     plan: Plan = Plan()
+    granularity: str = knob("tensor", among=("tensor", "channel"), search=False)
+    symmetric: bool = knob(True, among=(True, False), search=False)
 
     def apply(self, net: Net, work: Work) -> Net:
         """Return a copy of `net` whose convolutions and linear layers hold integer codes."""
@@ -63,7 +72,8 @@ class LearnedStepQuantization:
         for slot, bits in storing(net, widths, (Free, LearnedStep), work.skip):
             if isinstance(net.slot(slot), Free):
                 value = net.slot(slot)()
-                net.set_slot(slot, LearnedStep(value, bits, first_step(value, bits)))
+                step = first_step(value, bits, self.granularity == "channel")
+                net.set_slot(slot, LearnedStep(value, bits, step, self.symmetric))
 
 
 def hold_weights_(net: Net) -> None:
