@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from paredown import shown
+from paredown import drop, shown
 from paredown.core.errors import BadInput
 from paredown.core.units import shape
+from paredown.progress import Bar
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="The smallest model that still meets the accuracy you need, as a file measured in its own runtime.")  # fmt: skip
@@ -81,32 +81,6 @@ def _threads() -> None:
     torch.set_num_threads(1)
 
 
-class _Progress:
-    """A progress bar over a search, on a terminal only."""
-
-    def __init__(self, quiet: bool) -> None:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-        )
-        self.bar = Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True)
-        self.task = self.bar.add_task("starting", total=1.0)
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        best = event["best"]
-        shown = (
-            "nothing yet"
-            if best is None
-            else f"best {best.trial.result.file_bytes:,} B at {best.trial.result.val.value:.4f}"
-        )
-        self.bar.update(
-            self.task, completed=event["progress"], description=f"trial {event['trial'].number + 1}, {shown}"
-        )
-
-
 @app.command(epilog="Example: paredown find digits --floor 0.97 --budget 3m")
 def find(
     task: Annotated[str, typer.Argument(help="A built-in task, a folder of pictures, an .npz, a .csv or a task.yaml.")],
@@ -142,7 +116,7 @@ def find(
     from paredown.verbs.find import find as verb
 
     _threads()
-    progress = _Progress(quiet or json_)
+    progress = Bar(err, quiet or json_)
     with progress.bar:
         run = verb(
             task, floor=floor, model=model, minimize=minimize, limits=limit or [], confidence=confidence, targets=target or ["packed", "onnx"],
@@ -191,7 +165,10 @@ def _lines(lines: list[str]) -> None:
 
 @app.command(epilog="Example: paredown analyze resnet_small --input 3x32x32")
 def analyze(
-    model: Annotated[str, typer.Argument(help="A zoo id, path/to/file.py:function, or a file.onnx.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A zoo id, path/to/file.py:function, a file.onnx or file.pdn; a run, or folder:candidate."),
+    ],
     input_: Annotated[
         str | None, typer.Option("--input", help="Shape of one sample (or 1xCxHxW); 3x32x32, or what an .onnx says.")
     ] = None,
@@ -199,13 +176,21 @@ def analyze(
     device: Annotated[
         str | None, typer.Option(help="Model latency and energy on: host, a name from `devices`, or a file.yaml.")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Say why accuracy dropped on this task; a run knows its own.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The float network: a .pdn, an .onnx, a run, or MODEL:WEIGHTS.safetensors.")
+    ] = None,
     report_: Annotated[str | None, typer.Option("--report", help="Write it as a page too, to this file.html.")] = None,
     json_: Json = False,
 ) -> int:
-    """Show the costs by layer and in total, where they are, as others count them, and what methods could do."""
+    """Show the costs by layer and in total, where they are, and what methods could do; of a run, why accuracy dropped."""
     from paredown.verbs.analyze import analyze as verb
 
-    found = verb(model, None if input_ is None else shape(input_), classes, device)
+    progress = Bar(err, json_)
+    with progress.bar:
+        found = verb(model, None if input_ is None else shape(input_), classes, device, task, against, progress)
     if report_ is not None:
         from paredown.reports.analysis import write_analysis
 
@@ -215,6 +200,9 @@ def analyze(
         return 0
     out.print(shown.layers(found))
     _lines(shown.totals(found))
+    if found["diagnosis"]:
+        out.print(drop.table(found["diagnosis"]))
+    _lines(drop.lines(found))
     return 0
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from paredown.core.errors import BadInput
 from paredown.core.store import write_whole
-from paredown.reports import figures, words
+from paredown.reports import drop, figures, words
 
 HERE = Path(__file__).parent
 
@@ -24,6 +24,7 @@ def write_analysis(found: Mapping[str, Any], name: str, path: str | Path) -> Pat
         "name": name, "figures": _figures(found), "findings": [line["text"] for line in found["findings"]],
         "drawn": {"roofline": "", **_embedded(drawn)}, "rows": _rows(found["layers"]), "conventions": _conventions(found),
         "names": {"energy_uj": "energy, µJ", "latency_ms": "latency, ms"}, "estimates": found["estimates"], "device": found["device"],
+        "drop": drop.view(found["diagnosis"]) if found.get("diagnosis") else None, "undiagnosed": found.get("undiagnosed"),
     }  # fmt: skip
     return _write("analysis.html.j2", path, shown)
 

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from paredown.core.store import write_whole
-from paredown.reports import answers, candidates, chart, headline, origin, sureness, tables
+from paredown.reports import answers, candidates, chart, drop, headline, origin, sureness, tables
 from paredown.reports.read import Record, Tried, read
 
 HERE = Path(__file__).parent
@@ -54,6 +54,9 @@ def _lead(record: Record, lead: Tried | None) -> dict[str, Any]:
     """Return what is shown of the winner, or of what leads in an unfinished run."""
     who = "What leads so far" if not record.best else "This recipe" if record.applied else f"The {record.title}"
     shown: dict[str, Any] = {"lead": lead, "who": who, "files": tables.files(record, lead)}
+    diagnosis = None if lead is None else lead.diagnosis
+    shown["drop"] = None if diagnosis is None else drop.view(diagnosis)
+    shown["undiagnosed"] = _undiagnosed(record)
     if lead is None:
         empty = dict.fromkeys(("counted", "uncounted", "measured", "modelled", "notes"), ())
         return {**shown, **empty, "story": None, "layers": None, "recipe": ""}
@@ -62,3 +65,9 @@ def _lead(record: Record, lead: Tried | None) -> dict[str, Any]:
         "uncounted": tables.uncounted(lead), "measured": tables.measured(lead, record), "modelled": tables.modelled(lead), "notes": tables.notes(lead),
         "recipe": origin.recipe_yaml(lead),
     }  # fmt: skip
+
+
+def _undiagnosed(record: Record) -> str:
+    """Return why there is no diagnosis, as a sentence; nothing where the run does not say."""
+    why = str((record.found or {}).get("undiagnosed") or "")
+    return f"This was not looked into: {why}." if why else ""

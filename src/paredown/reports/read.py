@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paredown.core.diagnosis import Diagnosis
 from paredown.core.errors import BadInput
 from paredown.core.frontier import pareto
 from paredown.core.metric import METRICS
@@ -15,13 +16,14 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Tried:
-    """One stored candidate: its description, result and notes, and the trials (log events) that asked for it."""
+    """One stored candidate: its description, result and notes, the trials (log events) that asked for it, its diagnosis."""
 
     id: str
     described: Json
     result: Json
     notes: tuple[Json, ...] = ()
     trials: tuple[Json, ...] = ()
+    diagnosis: Json | None = None
 
     @property
     def good(self) -> bool:
@@ -195,4 +197,17 @@ def _tried(folder: Path, trials: Mapping[str, list[Json]], problems: list[str]) 
         return None
     described = _object(folder / "candidate.json", problems) or {}
     notes = (_object(folder / "notes.json", problems) or {}).get("notes") or ()
-    return Tried(folder.name, described, result, tuple(notes), tuple(trials.get(folder.name, ())))
+    asked = tuple(trials.get(folder.name, ()))
+    return Tried(folder.name, described, result, tuple(notes), asked, _diagnosis(folder / "diagnosis.json", problems))
+
+
+def _diagnosis(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    """Return a stored diagnosis as the page takes it, or None; what is there and is none is a problem."""
+    found = _object(path, problems)
+    if found is None:
+        return None
+    try:
+        return Diagnosis.of_json(found).to_json()
+    except BadInput as error:
+        problems.append(f"{path}: {error}")
+        return None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from paredown.core.candidate import Candidate, Result
 from paredown.core.catalog import rule
@@ -26,6 +27,7 @@ from paredown.cost.counted import evidence
 from paredown.cost.modelled import estimates
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
+from paredown.graph.unrounded import save_unrounded, unrounded
 from paredown.targets.container import tensor_bytes
 from paredown.targets.container import write as pack
 from paredown.targets.deliver import deliver, latency_ms, load
@@ -51,6 +53,7 @@ class Bench:
     deadline: float | None = None
     rules: tuple[str, ...] = ()
     data: dict[str, Data] = field(default_factory=dict)
+    unrounded: dict[str, Tensor] = field(default_factory=dict)
 
     def split(self, role: str) -> Data:
         """Return a role's data on the device, loaded once."""
@@ -75,7 +78,9 @@ class Bench:
                 watch=self.watch, checkpoint=checkpoint,
                 checkpoint_epochs=max(1, round(2_000_000 / len(train))),
             )  # fmt: skip
-            return fit(net, train, loss, habits, plan, candidate.seed, extras)
+            found = fit(net, train, loss, habits, plan, candidate.seed, extras)
+            self.unrounded = unrounded(net)
+            return found
 
         def evaluating(net: Net) -> Any:
             return evaluate(net, val, self.task.metric, "val")
@@ -125,10 +130,11 @@ def trained(
             step.part_name, step.card.needs
         )
         torch.manual_seed(candidate.seed)
+        bench.unrounded = {}
         net = step.apply(net, work)
         story = [*story, _chapter(step.part_name, net, bench, time.time() - start)]
         notes = [*notes, *(note.to_json() for note in work.notes)]
-        _keep(net, {"steps": story, "notes": notes}, bench.folder / "steps" / ids[at])
+        _keep(net, {"steps": story, "notes": notes}, bench.folder / "steps" / ids[at], bench.unrounded)
     return net, story, notes
 
 
@@ -157,10 +163,11 @@ def _chapter(name: str, net: Net, bench: Bench, seconds: float) -> dict[str, Any
     return {"step": name, "val": val.value, "file_bytes": len(pack(freeze(net))[0]), "seconds": seconds}
 
 
-def _keep(net: Net, story: dict[str, Any], folder: Path) -> None:
-    """Store a prefix's network, whole or not at all."""
+def _keep(net: Net, story: dict[str, Any], folder: Path, before: dict[str, Tensor]) -> None:
+    """Store a prefix's network, whole or not at all, with what its weights were `before` rounding where they were trained so."""
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     net.save(partial)
+    save_unrounded(before, partial)
     write_whole(partial / "story.json", json.dumps(story))
     if folder.exists():
         shutil.rmtree(partial)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from paredown.core.catalog import entries
 from paredown.core.cost import Layer
 from paredown.core.errors import BadInput
+from paredown.core.store import Store
 from paredown.cost import micronet, nessi
 from paredown.cost.count import layers, papers, total
 from paredown.cost.devices import device as device_named
@@ -17,11 +18,15 @@ from paredown.cost.findings import findings
 from paredown.cost.host import host
 from paredown.cost.memory import peak_bytes, timeline
 from paredown.cost.modelled import energies, estimates, roof
+from paredown.diagnose.drop import Bounds, Told
 from paredown.graph.from_onnx import from_onnx
 from paredown.graph.glance import glance
 from paredown.graph.groups import frozen
 from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
+from paredown.verbs.diagnose import is_run, of_network, of_run
+from paredown.verbs.export import located
+from paredown.verbs.score import network_of
 from paredown.zoo.resolve import made
 
 
@@ -30,20 +35,28 @@ def analyze(
     example_inputs: Tensor | tuple[int, ...] | None = None,
     classes: int = 10,
     device: str | Path | None = None,
+    task: Any = None,
+    against: Any = None,
+    told: Told = lambda _: None,
 ) -> dict[str, Any]:
     """Return the counted cost of a model, by layer and in total, as the JSON of `paredown analyze`.
 
-    model: a torch module, a Net, or what `find` takes as a model. example_inputs: a batch, or the shape of one sample;
+    model: a torch module, a Net, what `find` takes as a model, a `.pdn` file; or a run, or "folder:candidate". example_inputs: a batch, or the shape of one sample;
     a module needs one, an ONNX file brings its own. Each layer's `can` says what the families of methods could do with
     it; `conventions` are the totals as others count them; `memory` is the peak by what is done in place, and its course
     over the schedule; `findings` say where most of the cost is. Counted and modelled stay apart: `estimates` hold the
     energy by a table, and, with a device ("host", a name, or a YAML file of your own), its modelled latency and energy;
-    `roofline` is there for devices with a peak and a bandwidth. Raises BadInput.
+    `roofline` is there for devices with a peak and a bandwidth.
+
+    `diagnosis` says why accuracy dropped (`core.diagnosis`): for a quantized candidate of a run, and for a Net or a file when
+    `task` and `against`, the float network, are given (`verbs.diagnose.float_network` says how); else it is None, and for a run
+    `undiagnosed` says why. Raises BadInput.
     """
     if classes < 1:
         raise BadInput(f"classes {classes} must be at least 1")
     named = None if device is None else host() if str(device) == "host" else device_named(device)
     net = _seen(model, example_inputs, classes)
+    diagnosis, why = _drop(model, task, against, Bounds(told=told))
     rows = layers(net)
     cost = total(net, rows)
     stays = frozen(net)
@@ -58,8 +71,21 @@ def analyze(
         "memory": {"peaks": peaks, "timeline": [{"node": m.node, "bytes": m.bytes, "live": m.live} for m in moments]},
         "device": named and named.title, "estimates": [vars(one) for one in estimates(rows, named)],
         "energy_by_layer": energies(rows), "roofline": roof(rows, named),
-        "findings": [vars(line) for line in findings(rows, moments, deepest)],
+        "findings": [vars(line) for line in findings(rows, moments, deepest)], "diagnosis": diagnosis, "undiagnosed": why,
     }  # fmt: skip
+
+
+def _drop(model: Any, task: Any, against: Any, bounds: Bounds) -> tuple[dict[str, Any] | None, str | None]:
+    """Return (the diagnosis as JSON, why there is none)."""
+    asked = task is not None or against is not None
+    if not is_run(model):
+        return (of_network(model, task, against, bounds).to_json(), None) if asked else (None, None)
+    try:
+        return of_run(model, task, against, bounds).to_json(), None
+    except BadInput as error:
+        if asked:
+            raise
+        return None, str(error)
 
 
 def _conventions(net: Net, rows: tuple[Layer, ...]) -> dict[str, Any]:
@@ -81,6 +107,12 @@ def _seen(model: Any, example_inputs: Any, classes: int) -> Net:
         if example_inputs is None:
             raise BadInput("example_inputs is missing; give a batch, or the shape of one sample like (3, 32, 32)")
         return glance(model, example_inputs if isinstance(example_inputs, Tensor) else torch.rand(1, *example_inputs))
+    if is_run(model):
+        folder, candidate = located(model)
+        Store(folder).candidate(candidate)
+        return Net.load(Store(folder).candidate_folder(candidate) / "net")
+    if str(model).endswith(".pdn"):
+        return network_of(Path(str(model)))
     given = tuple(example_inputs.shape[1:]) if isinstance(example_inputs, Tensor) else example_inputs
     if str(model).endswith(".onnx"):
         return from_onnx(model, given)

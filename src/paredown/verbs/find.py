@@ -33,6 +33,7 @@ from paredown.search.history import History, Trial
 from paredown.search.space import DenseSpace, Measure, ModelSpace, Space, VectorSpace
 from paredown.search.trial import Bench, run
 from paredown.targets.deliver import backend
+from paredown.verbs.diagnose import explain_winner
 from paredown.verbs.hand_over import hand_over
 from paredown.zoo.resolve import network
 
@@ -258,6 +259,8 @@ def _conclude(store: Store, search: Search, choice: Choice | None, data: Task, s
             "test value" if goal.confidence is None else f"bound of the {goal.confidence:g} interval on test"
         )
         document["chosen"] = _chosen(search.history, choice)
+        until = None if search.terms.budget_s is None else search.started + search.terms.budget_s
+        document["undiagnosed"] = explain_winner(store, candidate, data, until)
     if not document["reached"]:
         document["why"] = explain(search.history, value)
     document["seconds"] = round(time.time() - search.started, 2)
@@ -323,7 +326,7 @@ def apply(
         document = {
             "schema": "paredown/find/1", "run": str(folder), "reached": True, "floor": None, "minimize": "file_bytes",
             "target": terms.targets[0], "best": best, "frontier": _frontier(store, history), "baseline": None, "trials": 1,
-            "seconds": round(time.time() - started, 2), "why": None,
+            "seconds": round(time.time() - started, 2), "why": None, "undiagnosed": explain_winner(store, candidate, data, None),
         }  # fmt: skip
         write_whole(folder / "found.json", json.dumps(document, indent=1))
         write_report(folder)
