@@ -23,6 +23,13 @@ KINDS: dict[str, Stored] = {
     "rounded one bit": Rounded(np.array([[1, -1], [-1, -1]], np.int8), np.float32(0.75).reshape(()), 1),
     "rounded tiny step": Rounded(np.ones((2, 2), np.int8), np.float32(1e-45).reshape(()), 2),
     "rounded empty": Rounded(np.zeros((0, 3), np.int8), np.float32(1).reshape(()), 2),
+    "rounded by channel": Rounded(
+        np.array([[100, -127], [0, 0], [1, -1], [-1, 1]], np.int8),
+        np.array([[0.5], [1], [1 / 3], [2]], np.float32),
+        8,
+        np.array([8, 0, 1, 2], np.uint8),
+    ),
+    "rounded to nothing": Rounded(np.zeros((3, 2), np.int8), np.float32(1).reshape(()), 2, np.zeros(3, np.uint8)),
     "shared": Shared(np.array([[0, 2], [1, 2]], np.uint8), np.array([-0.3, 0, 1.7], np.float32)),
     "shared one": Shared(np.zeros((2, 2), np.uint8), np.array([0.1], np.float32)),
     "shared all": Shared(np.arange(256, dtype=np.uint8), np.linspace(-1, 1, 256, dtype=np.float32)),
@@ -67,6 +74,8 @@ def assert_same(a: Frozen, b: Frozen) -> None:
         if isinstance(wanted, Rounded):
             assert stored.bits == wanted.bits and bits(stored.codes) == bits(wanted.codes)
             assert stored.step.tobytes() == wanted.step.tobytes()
+            assert (stored.widths is None) == (wanted.widths is None)
+            assert wanted.widths is None or bits(stored.widths) == bits(wanted.widths)
         if isinstance(wanted, Shared):
             assert bits(stored.codes) == bits(wanted.codes) and bits(stored.centroids) == bits(wanted.centroids)
 

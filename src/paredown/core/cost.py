@@ -64,7 +64,8 @@ class Layer:
     `specials` are divisions, roots, exponentials and other functions; `compares` are maxima and thresholds. `reads` and
     `writes` are activation values into and out of the node; `weights` are those that it multiplies by, also where another
     layer stores them; bits are widths of single values, except `stored_bits`,
-    which is all that the node's weights, masks, codebooks, steps and biases take, uncoded.
+    which is all that the node's weights, masks, codebooks, steps and biases take, uncoded. Where output channels have
+    widths of their own, `weight_bits` is the widest and `code_bits` the sum over the weights.
     """
 
     name: str
@@ -87,10 +88,13 @@ class Layer:
     weights: int = 0
     weights_nonzero: int = 0
     geometry: Geometry | None = None
+    code_bits: int | None = None
 
     @property
     def bops(self) -> int:
-        """MACs × weight bits × activation bits."""
+        """MACs × weight bits × activation bits, each channel's at its own width. All weights take part in equally many."""
+        if self.code_bits is not None and self.weights:
+            return self.macs * self.code_bits // self.weights * self.activation_bits
         return self.macs * self.weight_bits * self.activation_bits
 
     @property
@@ -106,7 +110,9 @@ class Layer:
     def to_json(self) -> dict[str, object]:
         """Return the layer as a JSON object; `width` is the weights' and `bits` is all that is stored."""
         fields = {
-            key: value for key, value in vars(self).items() if key not in ("weight_bits", "stored_bits", "geometry")
+            key: value
+            for key, value in vars(self).items()
+            if key not in ("weight_bits", "stored_bits", "geometry", "code_bits")
         }
         more = {"shape": list(self.shape), "width": self.weight_bits, "bits": self.stored_bits, "bops": self.bops}
         return {**fields, **more, "macs_nonzero": self.macs_nonzero, "traffic_bits": self.traffic_bits}

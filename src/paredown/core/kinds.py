@@ -34,6 +34,16 @@ class Score(Protocol):
 
 
 @runtime_checkable
+class Sensitivity(Protocol):
+    """Returns what rounding costs: `harms(trials, work) -> [[harm of each width] of each place]`; more is worse.
+
+    `trials` says where widths are chosen, which there are, and what each makes of the values (`graph.widths.Trials`).
+    """
+
+    def harms(self, trials: Any, work: Work) -> list[list[float]]: ...
+
+
+@runtime_checkable
 class Grid(Protocol):
     """Fits a set of allowed values to a weight: `fit(weight) -> slot` that holds integer codes."""
 
@@ -97,7 +107,7 @@ class Rule(Protocol):
 
 
 KINDS: dict[str, type] = {
-    "step": Step, "loss": Loss, "score": Score, "grid": Grid, "habit": Habit,
+    "step": Step, "loss": Loss, "score": Score, "sensitivity": Sensitivity, "grid": Grid, "habit": Habit,
     "codec": Codec, "searcher": Searcher, "estimator": Estimator, "backend": Backend,
     "rule": Rule,
 }  # fmt: skip

@@ -16,14 +16,14 @@ from paredown.cost.operators.moves import VIEWS
 from paredown.graph.blocks import Blocked
 from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
-from paredown.graph.slots import Codebook, Fixed
+from paredown.graph.slots import Codebook, Fixed, Grid
 from paredown.graph.spec import Node
 
 
 def stored_bits(slot: nn.Module) -> int:
     """Return a slot's stored width in bits, uncoded: codes at their width, steps and centroids at 32, a mask at 1."""
     size = math.prod(slot_shape(slot))
-    if isinstance(slot, Blocked):
+    if isinstance(slot, Blocked | Grid):
         return slot.stored_bits()
     if slot_form(slot) == "quantized":
         return size * int(slot.bits) + 32 * int(slot.step.numel())  # type: ignore[arg-type, operator]
@@ -72,7 +72,7 @@ def _layer(call: Call, own: list[str], nonzero: dict[str, int], widths: dict[str
         macs=work.macs, mults=work.mults, adds=work.adds, compares=work.compares, specials=work.specials,
         reads=sum(math.prod(shapes[v]) for v in dict.fromkeys(node.values()) if v in shapes), writes=_writes(call),
         weights=call.size("weight") if weight in nonzero else 0, weights_nonzero=nonzero.get(str(weight), 0),
-        geometry=geometry,
+        geometry=geometry, code_bits=_code_bits(node, net),
     )  # fmt: skip
 
 
@@ -102,6 +102,13 @@ def weight_bits(node: Node, net: Net) -> int:
     slot = node.slot("weight")
     held = net.slot(slot) if slot is not None else None
     return int(held.bits) if held is not None and slot_form(held) == "quantized" else 32
+
+
+def _code_bits(node: Node, net: Net) -> int | None:
+    """Return the bits of all the codes that a node multiplies by, where its channels have widths of their own."""
+    slot = node.slot("weight")
+    held = net.slot(slot) if slot is not None else None
+    return held.code_bits() if isinstance(held, Grid) and held.widths is not None else None
 
 
 def _input_bits(node: Node, widths: dict[str, int]) -> int:

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from paredown.graph.frozen import fits
 from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
 from paredown.graph.slots import Free, Grid, Masked
@@ -45,6 +44,13 @@ def _obstacle(net: Net, norm: Node) -> str:
         return f"{maker.name} makes the last dimension, and the norm works on the second"
     if len(net.spec.users(maker.name)) > 1 or Value(maker.name) in set(references(net.spec.output)):
         return f"the output of {maker.name} is also used elsewhere"
+    if norm.args["running_mean"] is None:
+        return "it keeps no running statistics"
+    return _held(net, norm, maker)
+
+
+def _held(net: Net, norm: Node, maker: Node) -> str:
+    """Return why the values of a layer cannot take up a norm, or nothing."""
     users = net.spec.slot_users()
     for argument in ("weight", "bias"):
         slot = maker.slot(argument)
@@ -53,10 +59,8 @@ def _obstacle(net: Net, norm: Node) -> str:
             return f"the {argument} of {maker.name} is shared or already held as integers"
         if slot is None and maker.args.get(argument) is not None:
             return f"the {argument} of {maker.name} is computed"
-    if norm.args["running_mean"] is None:
-        return "it keeps no running statistics"
     weight = net.slot(maker.args["weight"])
-    if isinstance(weight, Grid) and not fits(_turned(weight, _factor(net, norm)), weight.bits):
+    if isinstance(weight, Grid) and not weight.takes(_turned(weight, _factor(net, norm))):
         return f"the lowest code of {maker.name} has no negative, which the norm's sign asks for"
     return ""
 
@@ -78,7 +82,7 @@ def _scale_(net: Net, name: Slot, factor: Tensor) -> None:
     weight = net.slot(name)
     if isinstance(weight, Grid):
         step = (weight.step * factor.abs().view(-1, *[1] * (weight.codes.dim() - 1))).clamp(min=TINY)
-        net.set_slot(name, Grid(_turned(weight, factor), step, weight.bits))
+        net.set_slot(name, Grid(_turned(weight, factor), step, weight.bits, weight.widths))
     else:
         weight.value.mul_(factor.view(-1, *[1] * (weight.value.dim() - 1)))
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from paredown.core.errors import BadInput
 from paredown.graph.blocks import Blocked
-from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, without_identities
+from paredown.graph.frozen import Blocks, Frozen, Plain, Rounded, Shared, Stored, without_identities
 from paredown.graph.net import Net
 from paredown.graph.slots import Codebook, Fixed, Free, Grid, Masked
 
@@ -17,12 +17,14 @@ def freeze(net: Net) -> Frozen:
 
 def _stored(name: str, slot: nn.Module) -> Stored:
     if isinstance(slot, Grid):
-        return Rounded(slot.codes.cpu().numpy(), slot.step.cpu().numpy(), slot.bits)
+        widths = None if slot.widths is None else slot.widths.cpu().numpy()
+        return Rounded(slot.codes.cpu().numpy(), slot.step.cpu().numpy(), slot.bits, widths)
     if isinstance(slot, Codebook):
         return Shared(slot.codes.cpu().numpy(), slot.centroids.detach().cpu().numpy())
     if isinstance(slot, Free | Fixed | Masked):
         value = slot().detach().cpu()
         return Plain((value.float() if value.is_floating_point() else value).contiguous().numpy())
     if isinstance(slot, Blocked):
-        raise BadInput(f"slot {name!r} holds {slot.number} in blocks of {slot.block}, which no file format takes yet")
+        zero, coarse = (None if part is None else part.cpu().numpy() for part in (slot.zero, slot.coarse))
+        return Blocks(slot.codes.cpu().numpy(), slot.step.cpu().numpy(), slot.number, slot.block, zero, coarse)
     raise BadInput(f"slot {name!r} is a {type(slot).__name__}, a form for training only; finish that step first")

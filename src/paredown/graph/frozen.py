@@ -1,13 +1,14 @@
 """A network that is finished: its architecture and its stored values as plain arrays. Needs no torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from paredown.graph.ops import OPS
+from paredown.graph.patterns import table
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped
 
 IDENTITIES = frozenset({"dropout", "feature_dropout", "alpha_dropout", "contiguous", "clone", "alias", "detach"})
@@ -44,13 +45,27 @@ def fits(codes: Any, bits: int) -> bool:
     )
 
 
+def fit_widths(codes: np.ndarray, widths: Sequence[int], bits: int) -> bool:
+    """Return whether each channel's codes are those of its own width, 0 to `bits`; of 0 bits there is only the code 0.
+
+    codes: the first dimension is the channels. A tensor that has channels of 0 bits has 2 bits or more.
+    """
+    if len(widths) != len(codes) or (bits == 1 and 0 in widths) or not all(0 <= w <= bits for w in widths):
+        return False
+    return all(fits(row, w) if w else not row.any() for row, w in zip(codes, widths, strict=True))
+
+
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """Integer codes of `bits` bits times a step: a scalar, or one that broadcasts over the first dimension."""
+    """Integer codes of `bits` bits times a step: a scalar, or one that broadcasts over the first dimension.
+
+    widths: the bits of each entry of the first dimension, where they differ; those of 0 bits are zeros with the step 1.
+    """
 
     codes: np.ndarray
     step: np.ndarray
     bits: int
+    widths: np.ndarray | None = None
 
     @property
     def value(self) -> np.ndarray:
@@ -86,7 +101,56 @@ class Shared:
         return self.codes.shape
 
 
-Stored = Plain | Rounded | Shared
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Bit patterns of a number format, and a step for each block of a row: (decoded − zero) · step · coarse.
+
+    codes: the tensor's shape. step: float32 [rows, blocks], or [1, blocks] for all rows. number, block, zero, coarse: as
+    in `graph.blocks.Blocked`; blocks lie along what a layer sums over, channels fastest.
+    """
+
+    codes: np.ndarray
+    step: np.ndarray
+    number: str
+    block: int
+    zero: np.ndarray | None = None
+    coarse: np.ndarray | None = None
+
+    @property
+    def steps(self) -> np.ndarray:
+        """What each block is multiplied by, float32, shaped as `step`."""
+        return self.step if self.coarse is None else self.step * self.coarse
+
+    @property
+    def value(self) -> np.ndarray:
+        """The values that the network computes with."""
+        whole = table(self.number)[self.codes]
+        if self.zero is not None:
+            whole = whole - self.spread(self.zero.astype(np.float32))
+        return np.asarray(whole * self.spread(self.steps), dtype=np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.codes.shape
+
+    def spread(self, blocks: np.ndarray) -> np.ndarray:
+        """Return one value for each block as an array that broadcasts to the tensor's shape."""
+        shape = self.shape if len(self.shape) > 1 else (1, self.codes.size)
+        rows = np.repeat(blocks, self.block, axis=1) if blocks.shape[1] > 1 else blocks
+        if blocks.shape[1] > 1:
+            rows = np.moveaxis(rows[:, : math.prod(shape[1:])].reshape(-1, *shape[2:], shape[1]), -1, 1)
+        else:
+            rows = rows.reshape(-1, *[1] * (len(shape) - 1))
+        return rows if len(self.shape) > 1 else rows.reshape(rows.shape[len(shape) - len(self.shape) :])
+
+    def rows(self) -> np.ndarray:
+        """Return the codes as [rows, entries of a row], in the order in which blocks lie."""
+        codes = self.codes if self.codes.ndim > 1 else self.codes.reshape(1, -1)
+        return np.moveaxis(codes, 1, -1).reshape(codes.shape[0], -1)
+
+
+Stored = Plain | Rounded | Shared | Blocks
 
 
 @dataclass(frozen=True, eq=False)

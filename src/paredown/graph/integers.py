@@ -45,6 +45,30 @@ def by_float(total: np.ndarray, factor: np.ndarray) -> np.ndarray:
     return np.rint(total.astype(np.float32) * factor.astype(np.float32)).astype(np.int64)
 
 
+def rescaled(total: np.ndarray, factor: np.ndarray, rounding: str = "float") -> np.ndarray:
+    """Return whole numbers near total · factor. factor: float32, broadcasts over the int32 `total`; rounding: see IntegerLayer."""
+    if rounding == "float":
+        return by_float(total, factor)
+    pairs = np.array([fixed_multiplier(float(f)) for f in factor.ravel()]).reshape(*factor.shape, 2)
+    return by_fixed_point(total, pairs[..., 0], pairs[..., 1])
+
+
+def product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return rows @ columns of integers, exactly: in floats that hold every partial sum, because those are fast."""
+    most = rows.shape[-1] * int(np.abs(rows).max(initial=0)) * int(np.abs(columns).max(initial=0))
+    kind = np.float32 if most < 2**24 else np.float64
+    return (rows.astype(kind) @ columns.astype(kind)).astype(np.int64)
+
+
+def bias_codes(bias: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Return a float bias as int32 codes of the step S_x · S_w, to nearest, ties to even. Raises BadInput for too large ones."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        codes = np.rint(bias.astype(np.float64) / step)
+    if not (np.abs(codes) < 2**31).all():
+        raise BadInput(f"a bias of up to {np.abs(bias).max():.3g} does not fit 32 bits with the step {step.min():.3g}")
+    return codes.astype(np.int32)
+
+
 @dataclass(frozen=True, eq=False)
 class IntegerLayer:
     """A convolution or linear layer in integers.
@@ -74,18 +98,14 @@ class IntegerLayer:
         if self.bias is not None:
             total = total + self.bias.reshape(-1, *ones)
         factor = np.asarray(self.factor, np.float32).reshape(-1, *ones)
-        if self.rounding == "float":
-            near = by_float(total, factor)
-        else:
-            pairs = np.array([fixed_multiplier(float(f)) for f in factor.ravel()]).reshape(*factor.shape, 2)
-            near = by_fixed_point(total, pairs[..., 0], pairs[..., 1])
+        near = rescaled(total, factor, self.rounding)
         info = np.iinfo(self.codes)
         return np.clip(near + self.zeros[1], info.min, info.max).astype(self.codes)
 
 
 def linear(x: np.ndarray, layer: IntegerLayer) -> np.ndarray:
     """Return the codes [batch, out] of a linear layer for the codes x [batch, in]."""
-    return layer.finish((x.astype(np.int32) - layer.zeros[0]) @ layer.centred.T)
+    return layer.finish(product(x.astype(np.int32) - layer.zeros[0], layer.centred.T))
 
 
 def conv2d(
@@ -112,7 +132,7 @@ def conv2d(
         part = windows[:, at * inputs : (at + 1) * inputs].transpose(0, 2, 3, 1, 4, 5)
         rows = part.reshape(*part.shape[:3], -1)
         own = layer.centred[at * outputs : (at + 1) * outputs].reshape(outputs, -1)
-        sums.append((rows @ own.T).transpose(0, 3, 1, 2))
+        sums.append(product(rows, own.T).transpose(0, 3, 1, 2))
     return layer.finish(np.concatenate(sums, 1))
 
 

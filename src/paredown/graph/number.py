@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from paredown.core.errors import BadInput
+from paredown.graph.patterns import FLOAT_SIZES
 
 
 class Number(Protocol):
@@ -153,13 +154,8 @@ def power(exponent: Tensor) -> Tensor:
     return ((exponent.long() + 1023) << 52).view(torch.float64)
 
 
-FLOATS: dict[str, Minifloat] = {
-    "fp32": Minifloat(8, 23, 127, "ieee"), "tf32": Minifloat(8, 10, 127, "ieee"),
-    "bf16": Minifloat(8, 7, 127, "ieee"), "fp16": Minifloat(5, 10, 15, "ieee"),
-    "fp8_e4m3": Minifloat(4, 3, 7, "nan"), "fp8_e5m2": Minifloat(5, 2, 15, "ieee"),
-    "fp6_e3m2": Minifloat(3, 2, 3), "fp6_e2m3": Minifloat(2, 3, 1), "fp4_e2m1": Minifloat(2, 1, 1),
-}  # fmt: skip
-"""IEEE 754, NVIDIA's TF32, Google's bfloat16, FP8 (Micikevicius et al. 2022), FP6 and FP4 (OCP MX 1.0, section 5.3)."""
+FLOATS: dict[str, Minifloat] = {name: Minifloat(*sizes) for name, sizes in FLOAT_SIZES.items()}
+"""The named formats, from fp32 to fp4; `graph.patterns` has their sizes and sources."""
 
 
 def number_named(name: str) -> Number:

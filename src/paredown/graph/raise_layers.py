@@ -240,7 +240,10 @@ def _dequantize(g: Raised, c: Call) -> Any:
 
 
 def _held(c: Call, codes: Const) -> Const:
-    """Return constant integers times their step: as integers where a Grid can hold them, else as floats."""
+    """Return constant integers times their step: as integers where a Grid can hold them, else as floats.
+
+    int32 are a bias with its layer's steps, S_x · S_w: floats too, because the steps belong to the layer.
+    """
     scale, zero = c.const(1), c.const(2)
     if scale is None or c.get("block_size", 0):
         raise BadInput("its steps must be one for the tensor, or one for each entry of a dimension")
@@ -256,7 +259,7 @@ def _held(c: Call, codes: Const) -> Const:
         ints = ints - (shift.reshape(along) if shift.size > 1 else shift.reshape(()))
     bits = max(2, *(int(end).bit_length() + 1 for end in (ints.max(initial=0), -ints.min(initial=0) - 1)))
     name = c.node.input[0] if codes.name else c.node.output[0]
-    if bits > 16:
+    if bits > 16 or codes.array.dtype == np.int32:
         return Const(Plain((ints * step).astype(np.float32)), name, True)
     return Const(Rounded(ints.astype(np.int16), step, bits), name, True)
 

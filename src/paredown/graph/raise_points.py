@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from paredown.core.errors import BadInput
-from paredown.graph.raised import Call, Const, Raised, raises
+from paredown.graph.raised import Call, Const, Levels, Raised, raises
 from paredown.graph.spec import Value
 
 _UNARY = {
@@ -69,7 +69,13 @@ def _prelu(g: Raised, c: Call) -> Value:
 
 
 @raises("Clip")
-def _clip(g: Raised, c: Call) -> Value:
+def _clip(g: Raised, c: Call) -> Any:
+    """Between QuantizeLinear and DequantizeLinear it leaves fewer levels."""
+    levels = c.input(0)
+    if isinstance(levels, Levels):
+        (low, high), least, most = levels.span, c.number(1, "min"), c.number(2, "max")
+        span = (low if least is None else max(low, int(least)), high if most is None else min(high, int(most)))
+        return replace(levels, span=span)
     ends = (c.number(1, "min"), c.number(2, "max"))
     low, high = (None if end is None or abs(end) > 3e38 else _short(end) for end in ends)
     if (low, high) == (0, 6):

@@ -3,6 +3,7 @@
 The pass keeps what all of them need: extremes, their moving average over the batches, and a histogram.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -88,9 +89,13 @@ def seen(x: Tensor) -> Seen:
 
 
 @torch.no_grad()
-def calibrate(net: Net, x: Tensor, batch: int = 64) -> dict[str, Seen]:
-    """Return {value name: what it showed} for all that feeds convolutions and linear layers: one pass over `x`."""
-    wanted = {str(n.args["input"]) for n in net.spec.nodes if n.op in WEIGHTED and isinstance(n.args["input"], Value)}
+def calibrate(net: Net, x: Tensor, batch: int = 64, wanted: Iterable[str] | None = None) -> dict[str, Seen]:
+    """Return {value name: what it showed} for `wanted` (default: all that feeds convolutions and linear layers).
+
+    One pass over `x`, in the order in which the values are made.
+    """
+    read = [n.args["input"] for n in net.spec.nodes if n.op in WEIGHTED]
+    wanted = {str(leaf) for leaf in read if isinstance(leaf, Value)} if wanted is None else set(wanted)
     found: dict[str, Seen] = {}
 
     def note(name: str, value: Tensor) -> None:

@@ -119,6 +119,8 @@ def sliced(slot: nn.Module, dim: int, keep: Tensor) -> nn.Module:
             at = dim - (slot.codes.dim() - out.step.dim())
             if at >= 0 and out.step.shape[at] == slot.codes.shape[dim] > 1:
                 out.step = out.step.index_select(at, keep)
+            if dim == 0 and out.widths is not None:
+                out.widths = out.widths.index_select(0, keep)
         return out
     raise BadInput(f"a {type(slot).__name__} slot cannot be cut")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from paredown.core.errors import BadInput
 from paredown.graph.blocks import Blocked
-from paredown.graph.frozen import code_range, fits
+from paredown.graph.frozen import code_range, fit_widths, fits
 
 
 class Free(nn.Module):
@@ -90,36 +90,60 @@ class Masked(nn.Module):
 class Grid(nn.Module):
     """Integer codes times a step: `codes * step`. `step` is a scalar or broadcasts over the output channels.
 
-    Codes are two's complement; with bits=1 they are −1 and +1.
+    Codes are two's complement; with bits=1 they are −1 and +1. widths: where the output channels differ, the bits of
+    each, 0 to `bits`; a channel of 0 bits has the codes 0 and the step 1, and is not stored.
     """
 
     form: ClassVar[str] = "quantized"
     codes: Tensor
     step: Tensor
+    widths: Tensor | None
 
-    def __init__(self, codes: Tensor, step: Tensor, bits: int) -> None:
+    def __init__(self, codes: Tensor, step: Tensor, bits: int, widths: Tensor | None = None) -> None:
         super().__init__()
         if not 1 <= bits <= 16:
             raise BadInput(f"codes of {bits} bits cannot be held; allowed: 1 to 16")
         if not fits(codes, bits):
             found, (low, high) = f"codes from {int(codes.min())} to {int(codes.max())}", code_range(bits)
             raise BadInput(f"{found} do not fit {bits} bits ({f'{low} to {high}' if bits > 1 else '-1 and 1'})")
+        if widths is not None and not fit_widths(codes.cpu().numpy(), widths.tolist(), bits):
+            raise BadInput(f"codes of {bits} bits do not fit the widths {widths.tolist()} of their channels")
         self.bits = bits
         self.register_buffer("codes", codes.to(torch.int8 if bits <= 8 else torch.int16))
         self.register_buffer("step", step.detach().float().clone())
+        self.register_buffer("widths", None if widths is None else widths.to(torch.uint8).clone())
 
     def forward(self) -> Tensor:
         return self.codes * self.step
 
+    def takes(self, codes: Tensor) -> bool:
+        """Return whether these codes could stand in the place of its own."""
+        if not fits(codes, self.bits):
+            return False
+        return self.widths is None or fit_widths(codes.cpu().numpy(), self.widths.tolist(), self.bits)
+
+    def code_bits(self) -> int:
+        """Return what the codes take, uncoded: each channel's at its own width where there are widths."""
+        if self.widths is None:
+            return self.codes.numel() * self.bits
+        return int(self.widths.long().sum()) * math.prod(self.codes.shape[1:])
+
+    def stored_bits(self) -> int:
+        """Return what codes and steps (32 bits) take, uncoded; channels of 0 bits need no step."""
+        steps = self.step.numel() if self.widths is None else min(self.step.numel(), int((self.widths > 0).sum()))
+        return self.code_bits() + 32 * steps
+
     def meta(self) -> dict[str, Any]:
         """Return what is needed to rebuild an empty slot of this shape."""
-        return {"slot": "grid", "shape": list(self.codes.shape), "step": list(self.step.shape), "bits": self.bits}
+        made = {"slot": "grid", "shape": list(self.codes.shape), "step": list(self.step.shape), "bits": self.bits}
+        return made if self.widths is None else {**made, "widths": True}
 
     @classmethod
     def empty(cls, meta: dict[str, Any]) -> "Grid":
         """Return a slot of the described shape, to be filled by `load_state_dict`."""
         codes = torch.full(meta["shape"], int(meta["bits"] == 1), dtype=torch.int16)
-        return cls(codes, torch.zeros(meta["step"]), meta["bits"])
+        widths = torch.zeros(meta["shape"][:1]) if meta.get("widths") else None
+        return cls(codes, torch.zeros(meta["step"]), meta["bits"], widths)
 
 
 class Codebook(nn.Module):
@@ -179,14 +203,16 @@ class LearnedStep(nn.Module):
     """A tensor while its quantization is being trained: float values, and the logarithm of the step between levels.
 
     Its call returns `round(clip(value / step, low, high)) * step` with LSQ's gradients (Esser et al. 2020, eq. 1-5).
-    It is a form for training: `held()` turns it into a Grid.
+    step: a scalar, or one that broadcasts over the output channels. symmetric: the lowest level is minus the highest one;
+    else it is the one below, as in the paper. It is a form for training: `held()` turns it into a Grid.
     """
 
     form: ClassVar[str] = "quantized"
 
-    def __init__(self, value: Tensor, bits: int, step: Tensor) -> None:
+    def __init__(self, value: Tensor, bits: int, step: Tensor, symmetric: bool = True) -> None:
         super().__init__()
         self.bits, self.high = bits, 2 ** (bits - 1) - 1
+        self.low = -self.high - (not symmetric)
         self.value = nn.Parameter(value.detach().clone())
         self.log_step = nn.Parameter(step.detach().float().log())
 
@@ -196,40 +222,41 @@ class LearnedStep(nn.Module):
         That gradient is scaled by LSQ's 1 / sqrt(N Q) here, so that it is for all that depends on the step: a penalty
         on the levels would else outweigh the loss a hundred times.
         """
-        step = self.log_step.exp() / math.sqrt(max(1, self.value.numel() * self.high))
+        step = self.log_step.exp() / math.sqrt(max(1, self.value.numel() // self.log_step.numel() * self.high))
         return step + (short_float(self.log_step.detach().exp()) - step.detach())
 
     def forward(self) -> Tensor:
-        return _Lsq.apply(self.value, self.step(), self.high)
+        return _Lsq.apply(self.value, self.step(), self.low, self.high)
 
     def levels(self) -> Tensor:
         """Return `clip(value / step)`, differentiable: where each entry lies between the integer levels."""
-        return (self.value / self.step()).clamp(-self.high, self.high)
+        return (self.value / self.step()).clamp(self.low, self.high)
 
     @torch.no_grad()
     def held(self) -> Grid:
         """Return the integers that the call computes with."""
         step = self.step()
-        return Grid((self.value / step).clamp(-self.high, self.high).round(), step, self.bits)
+        return Grid((self.value / step).clamp(self.low, self.high).round(), step, self.bits)
 
 
 class _Lsq(torch.autograd.Function):
-    """LSQ's quantizer. In: values, a scalar step, the highest level. Out: the quantized values."""
+    """LSQ's quantizer. In: values, a step that broadcasts, the lowest and the highest level. Out: the quantized values."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, step: Tensor, high: int) -> Tensor:
+    def forward(ctx: Any, value: Tensor, step: Tensor, low: int, high: int) -> Tensor:
         scaled = value / step
-        codes = scaled.clamp(-high, high).round_()
+        codes = scaled.clamp(low, high).round_()
         ctx.save_for_backward(scaled, codes)
-        ctx.high = high
+        ctx.levels, ctx.steps = (low, high), step.shape
         return codes * step
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         scaled, codes = ctx.saved_tensors
-        inside = scaled.abs() <= ctx.high
+        low, high = ctx.levels
+        inside = (scaled >= low) & (scaled <= high)
         slope = torch.where(inside, codes - scaled, codes)
-        return grads[0] * inside, (grads[0] * slope).sum(), None
+        return grads[0] * inside, (grads[0] * slope).sum_to_size(ctx.steps), None, None
 
 
 def short_float(step: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The packed container, `.pdn`: a whole network in one checked, entropy-coded file. See docs/packed-format.md.
 
-Needs neither torch nor the training code. One description (`_Scribe`) serves writing and reading, so they cannot drift.
+Needs neither torch nor the training code. One description (`_Scribe`) serves writing and reading, so they cannot drift;
+`targets/scribe.py` has what is below tensors.
 """
 
 import math
@@ -12,22 +13,16 @@ from typing import Any
 import numpy as np
 
 from paredown.core.errors import BadInput, Damaged
-from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, fits, renamed
-from paredown.graph.ops import OPS
-from paredown.graph.spec import Node, Slot, Spec, Value, references
-from paredown.methods.code.adaptive import Coder, Context, Counts, Decoder, Encoder, Levels, context
+from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, fit_widths, fits, renamed
+from paredown.methods.code.adaptive import Decoder, Encoder, Levels, context
+from paredown.targets.scribe import MOST, Scribe, is_short
 
 MAGIC = b"PDN"
 VERSION = 1
 RAW = 0x80
 """Set in the version byte when a raw section follows the coded one."""
 
-_BY_CODE = {op.code: op.name for op in OPS.values()}
-_VALUES = frozenset({"input", "self", "other", "tensors", "mat2", "query", "key", "value", "indices"})
-_SLOTS = frozenset({"weight", "bias", "running_mean", "running_var"})
-_TAGS = ("none", "bool", "int", "float", "text", "list", "value", "slot", "dict")
 _DTYPES = ("float32", "int64", "int32", "uint8", "int8", "bool", "float16")
-_MOST = 1 << 28
 
 
 def write(frozen: Frozen) -> tuple[bytes, dict[str, int]]:
@@ -81,18 +76,15 @@ def read(data: bytes) -> Frozen:
     return frozen
 
 
-class _Scribe:
+class _Scribe(Scribe):
     """Writes (with an Encoder) or reads (with a Decoder) a network; every method takes what to write, or None."""
 
     def __init__(self, coder: Encoder | Decoder, raw: bytearray) -> None:
-        self.coder: Coder = coder
+        super().__init__(coder)
         self.raw, self.raw_at = raw, 0
-        self.flags: dict[str, Context] = defaultdict(context)
-        self.counts: dict[str, Counts] = defaultdict(Counts)
         self.levels: dict[bool, Levels] = {True: Levels(), False: Levels()}
-        self.exponent = 0
+        self.by_width: dict[int, Levels] = defaultdict(Levels)
         self.spent: list[tuple[str, int, int]] = []
-        self.reading = isinstance(coder, Decoder)
 
     def network(self, frozen: Frozen | None = None) -> Frozen:
         """The whole: inputs, nodes, output, tensors."""
@@ -118,128 +110,11 @@ class _Scribe:
         """The bits written so far."""
         return len(self.coder.out) + self.coder.pending if isinstance(self.coder, Encoder) else 0
 
-    def flag(self, key: str, value: bool | None = None) -> bool:
-        """One bit with a context of its own."""
-        return bool(self.coder.bit(self.flags[key], None if value is None else int(value)))
-
-    def count(self, key: str, value: int | None = None) -> int:
-        """A whole number from 0."""
-        number = self.counts[key].code(self.coder, value)
-        if number > _MOST:
-            raise Damaged(f"{key} of {number} is too large")
-        return number
-
-    def integer(self, key: str, value: int | None = None) -> int:
-        """A whole number of either sign, of any size."""
-        size = self.counts[key].code(self.coder, None if value is None else abs(value))
-        if size == 0:
-            return 0
-        return -size if self.flag(f"{key} sign", None if value is None else value < 0) else size
-
-    def architecture(self, spec: Spec | None = None) -> Spec:
-        """Inputs, nodes and output. Values are called v0, v1, … and slots s0, s1, … in order of first use."""
-        inputs = []
-        for at in range(self.count("inputs", None if spec is None else len(spec.inputs))):
-            inputs.append((f"v{at}", self.shape(None if spec is None else spec.inputs[at][1])))
-        nodes: list[Node] = []
-        self.made, self.used = len(inputs), 0
-        for at in range(self.count("nodes", None if spec is None else len(spec.nodes))):
-            nodes.append(self.node(None if spec is None else spec.nodes[at]))
-        output = self.tree("output", "value", spec is not None, None if spec is None else spec.output)
-        if not inputs or not any(isinstance(made, Value) for made in references(output)):
-            raise BadInput("it has no input, or returns nothing")
-        return Spec(tuple(inputs), tuple(nodes), output)
-
-    def node(self, node: Node | None = None) -> Node:
-        """One node: its operator, and for each argument whether it is given, and its value."""
-        code = self.count("op", None if node is None else OPS[node.op].code)
-        op = OPS[_BY_CODE[code]]
-        args: dict[str, Any] = {}
-        for name in op.names:
-            optional = name in op.defaults
-            if optional and not self.flag(f"has {op.name} {name}", None if node is None else name in node.args):
-                continue
-            args[name] = self.tree(
-                name,
-                _expected(name, op.defaults.get(name)),
-                node is not None,
-                None if node is None else node.args[name],
-            )
-        self.made += 1
-        return Node(f"v{self.made - 1}", op.name, args)
-
-    def tree(self, key: str, expected: str, writing: bool, value: Any = None) -> Any:
-        """An argument's value; its type costs little when it is the expected one."""
-        tag = _tag(value) if writing else None
-        if self.flag("as expected", None if tag is None else tag == expected):
-            tag = expected
-        else:
-            tag = _TAGS[self.coder.even(4, None if tag is None else _TAGS.index(tag)) % 16]
-        if tag in ("list", "dict"):
-            return self.collection(key, tag, writing, value)
-        return getattr(self, f"leaf_{tag}")(key, *((value,) if writing else ()))
-
-    def collection(self, key: str, tag: str, writing: bool, value: Any = None) -> Any:
-        """A list, or a dict with text keys."""
-        size = self.count("length", len(value) if writing else None)
-        if tag == "dict":
-            keys = [self.leaf_text(key, list(value)[i]) if writing else self.leaf_text(key) for i in range(size)]
-            return {k: self.tree(key, "value", writing, value[k] if writing else None) for k in keys}
-        inner = "value" if key in _VALUES or key == "output" else "int"
-        return [self.tree(key, inner, writing, value[i] if writing else None) for i in range(size)]
-
-    def leaf_none(self, key: str, value: None = None) -> None:
-        """Nothing."""
-
-    def leaf_bool(self, key: str, value: bool | None = None) -> bool:
-        """A truth value."""
-        return self.flag(f"bool {key}", value)
-
-    def leaf_int(self, key: str, value: int | None = None) -> int:
-        """A whole number."""
-        return self.integer("int", value)
-
-    def leaf_float(self, key: str, value: float | None = None) -> float:
-        """A double: four significant bits where they are enough, else all 64."""
-        if value is not None and value > 0:
-            short = self.flag("short float", _is_short(value))
-        else:
-            short = self.flag("short float", None if value is None else False)
-        if short:
-            return self.short(value)
-        bits = None if value is None else struct.unpack("<Q", struct.pack("<d", value))[0]
-        return struct.unpack("<d", struct.pack("<Q", self.coder.even(64, bits)))[0]
-
-    def leaf_text(self, key: str, value: str | None = None) -> str:
-        """UTF-8 text."""
-        data = None if value is None else value.encode()
-        size = self.count("text", None if data is None else len(data))
-        return bytes(self.coder.even(8, None if data is None else data[i]) for i in range(size)).decode()
-
-    def leaf_value(self, key: str, value: str | None = None) -> Value:
-        """A reference to a value: how many back."""
-        back = self.count("back", None if value is None else self.made - 1 - int(value[1:]))
-        return Value(f"v{self.made - 1 - back}")
-
-    def leaf_slot(self, key: str, value: str | None = None) -> Slot:
-        """A reference to a slot: the next new one, or how many back."""
-        back = self.count("slot back", None if value is None else self.used - int(value[1:]))
-        if back > self.used:
-            raise Damaged("a reference goes back before the first slot")
-        slot = Slot(f"s{self.used - back}")
-        self.used += back == 0
-        return slot
-
-    def shape(self, value: tuple[int, ...] | None = None) -> tuple[int, ...]:
-        """A tensor's dimensions."""
-        size = self.count("rank", None if value is None else len(value))
-        return tuple(self.count("dimension", None if value is None else value[i]) for i in range(size))
-
     def tensor(self, before: tuple[int, ...], stored: Stored | None = None) -> Stored:
         """A slot's content; a vector as long as the last tensor's first dimension says so in one bit."""
         kind = None if stored is None else ("rounded", "plain", "shared")[[Rounded, Plain, Shared].index(type(stored))]
         shape = self.charged("graph", self.slot_shape, before, None if stored is None else stored.shape)
-        if math.prod(shape) > _MOST:
+        if math.prod(shape) > MOST:
             raise Damaged(f"a tensor of shape {shape} is too large")
         rounded = self.charged("graph", self.flag, "rounded", None if kind is None else kind == "rounded")
         if rounded:
@@ -255,48 +130,76 @@ class _Scribe:
         return before[:1] if follows else self.shape(shape)
 
     def rounded(self, shape: tuple[int, ...], stored: Rounded | None = None) -> Rounded:
-        """Codes and steps."""
-        bits = self.charged("graph", self.count, "bits", None if stored is None else stored.bits)
+        """Codes and steps. A width of 0 says that the entries of the first dimension have widths of their own."""
+        mixed = None if stored is None else stored.widths is not None
+        told = None if stored is None else 0 if mixed else stored.bits
+        bits = self.charged("graph", self.count, "bits", told)
+        widths = None
+        if bits == 0:
+            bits = self.charged("graph", self.count, "bits", None if stored is None else stored.bits)
+            widths = self.charged("graph", self.widths, shape, bits, None if stored is None else stored.widths)
         if not 1 <= bits <= 16:
             raise Damaged(f"codes of {bits} bits are not allowed")
-        step = self.charged("scales", self.steps, shape, None if stored is None else stored.step)
-        size = math.prod(shape)
-        values = None if stored is None else stored.codes.ravel().tolist()
-        matrix = len(shape) > 1
-        levels = self.charged("weights" if matrix else "biases", self.levels[matrix].row, self.coder, size, values)
-        self.levels[matrix].relax()
-        kind = np.int8 if bits <= 8 else np.int16
-        codes = np.array(levels, dtype=np.int64)
-        if not fits(codes, bits):
+        step = self.charged("scales", self.steps, shape, None if stored is None else stored.step, widths)
+        item = "weights" if len(shape) > 1 else "biases"
+        codes = self.charged(item, self.codes, shape, widths, None if stored is None else stored.codes)
+        if not (fits(codes, bits) if widths is None else fit_widths(codes, widths, bits)):
             raise Damaged(f"a code does not fit its {bits} bits")
-        return Rounded(codes.astype(kind).reshape(shape), step, bits)
+        kind = np.int8 if bits <= 8 else np.int16
+        own = None if widths is None else np.array(widths, dtype=np.uint8)
+        return Rounded(codes.astype(kind), step, bits, own)
 
-    def steps(self, shape: tuple[int, ...], step: np.ndarray | None = None) -> np.ndarray:
-        """One positive float32 for the tensor, or one for each entry of its first dimension."""
+    def widths(self, shape: tuple[int, ...], most: int, widths: np.ndarray | None = None) -> list[int]:
+        """The bits of each entry of the first dimension, 0 to `most`, as the difference from the entry before."""
+        if not shape:
+            raise Damaged("a scalar has no channels with widths of their own")
+        found: list[int] = []
+        for at in range(shape[0]):
+            before = found[-1] if found else most
+            change = self.integer("width", None if widths is None else int(widths[at]) - before)
+            found.append(before + change)
+        if not all(0 <= bits <= most <= 16 for bits in found):
+            raise Damaged(f"widths of {most} bits at most hold one beyond that")
+        return found
+
+    def codes(self, shape: tuple[int, ...], widths: list[int] | None, codes: np.ndarray | None = None) -> np.ndarray:
+        """A tensor's levels, under one model; or, with widths, each entry of the first dimension under its width's."""
+        size, matrix = math.prod(shape), len(shape) > 1
+        if widths is None:
+            values = None if codes is None else codes.ravel().tolist()
+            levels = self.levels[matrix].row(self.coder, size, values)
+            self.levels[matrix].relax()
+            return np.array(levels, dtype=np.int64).reshape(shape)
+        done = np.zeros((shape[0], size // max(1, shape[0])), dtype=np.int16)
+        for at, bits in enumerate(widths):
+            if bits:
+                values = None if codes is None else codes[at].ravel().tolist()
+                done[at] = self.by_width[bits].row(self.coder, done.shape[1], values)
+        for bits in set(widths):
+            self.by_width[bits].relax()
+        return done.reshape(shape)
+
+    def steps(
+        self, shape: tuple[int, ...], step: np.ndarray | None = None, widths: list[int] | None = None
+    ) -> np.ndarray:
+        """One positive float32 for the tensor, or one for each entry of its first dimension; 1 where it has no bits."""
         single = self.flag("one step", None if step is None else step.size == 1)
         dims = () if single else (shape[0], *[1] * (len(shape) - 1))
         if step is not None and not single and step.shape != dims:
             raise BadInput(f"steps of shape {step.shape} cannot be packed; allowed: one, or {dims}")
         values = None if step is None else step.ravel().astype(np.float64).tolist()
-        count = 1 if single else shape[0]
-        return np.array(
-            [self.step(None if values is None else values[i]) for i in range(count)], dtype=np.float32
-        ).reshape(dims)
+        found = np.ones(1 if single else shape[0], dtype=np.float32)
+        for at in range(len(found)):
+            if single or widths is None or widths[at]:
+                found[at] = self.step(None if values is None else values[at])
+        return found.reshape(dims)
 
     def step(self, value: float | None = None) -> float:
         """A positive float32: four significant bits where they are enough, else all 32."""
-        if self.flag("short step", None if value is None else value > 0 and _is_short(value)):
+        if self.flag("short step", None if value is None else value > 0 and is_short(value)):
             return self.short(value)
         bits = None if value is None else struct.unpack("<I", struct.pack("<f", value))[0]
         return struct.unpack("<f", struct.pack("<I", self.coder.even(32, bits)))[0]
-
-    def short(self, value: float | None = None) -> float:
-        """A positive float of four significant bits; the exponent as the change from the last one."""
-        mantissa, exponent = (None, None) if value is None else np.frexp(value)
-        exponent = self.integer("exponent", None if exponent is None else int(exponent) - self.exponent) + self.exponent
-        self.exponent = exponent
-        part = self.coder.even(3, None if mantissa is None else round(float(mantissa) * 16) - 8)
-        return float(np.ldexp((part + 8) / 16, exponent))
 
     def shared(self, shape: tuple[int, ...], stored: Shared | None = None) -> Shared:
         """A table of float32 and indices into it."""
@@ -353,33 +256,6 @@ class _Scribe:
             raise Damaged("the raw section ends too early")
         piece, self.raw_at = bytes(self.raw[self.raw_at : end]), end
         return np.frombuffer(piece, dtype=kind.newbyteorder("<"))
-
-
-def _expected(name: str, default: Any) -> str:
-    if name in _VALUES:
-        return "list" if name == "tensors" else "value"
-    if name in _SLOTS:
-        return "slot"
-    return "int" if default is None else _tag(default)
-
-
-def _tag(value: Any) -> str:
-    for kind, tag in (
-        (Value, "value"),
-        (Slot, "slot"),
-        (str, "text"),
-        (bool, "bool"),
-        (int, "int"),
-        (float, "float"),
-        (dict, "dict"),
-    ):
-        if isinstance(value, kind):
-            return tag
-    return "none" if value is None else "list"
-
-
-def _is_short(value: float) -> bool:
-    return bool(value > 0 and float(np.frexp(value)[0]) * 16 % 1 == 0)
 
 
 def _is_half(array: np.ndarray) -> bool:

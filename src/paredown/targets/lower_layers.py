@@ -7,6 +7,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from paredown.core.errors import BadInput
+from paredown.graph.frozen import Rounded
 from paredown.graph.spec import Node
 from paredown.targets.onnx_graph import Graph, lowers
 
@@ -19,7 +20,7 @@ def _pads(node: Node, dims: int) -> list[int]:
 
 def _convolve(g: Graph, node: Node, op: str, pads: list[int], **more: Any) -> str:
     return g.emit(
-        op, g.name(node.args["input"]), g.name(node.args["weight"]), g.name(node.args.get("bias")), pads=pads,
+        op, g.name(node.args["input"]), g.name(node.args["weight"]), g.bias(node), pads=pads,
         strides=list(node.get("stride")), dilations=list(node.get("dilation")), group=node.get("groups"), **more,
     )  # fmt: skip
 
@@ -48,9 +49,25 @@ def transposed(g: Graph, node: Node) -> str:
 def linear(g: Graph, node: Node) -> str:
     x, w, b = node.args["input"], node.args["weight"], node.args.get("bias")
     if g.rank(x) == 2:
-        return g.emit("Gemm", g.name(x), g.name(w), *([g.name(b)] if b is not None else []), transB=1)
+        return g.emit("Gemm", g.name(x), _matrix(g, node), *([g.bias(node)] if b is not None else []), transB=1)
     product = g.emit("MatMul", g.name(x), g.emit("Transpose", g.name(w), perm=[1, 0]))
     return product if b is None else g.emit("Add", product, g.name(b))
+
+
+def _matrix(g: Graph, node: Node) -> str:
+    """Return the name of a linear layer's weight; 8-bit codes beside an input on levels have their zero points written out.
+
+    ONNX Runtime 1.31 makes integer products (QGemm) only of those.
+    """
+    slot = node.args["weight"]
+    stored = g.frozen.tensors.get(str(slot))
+    joined = isinstance(stored, Rounded) and stored.bits in range(5, 9) and g.name(node.args["input"]) in g.steps
+    if not joined or slot in g.names:
+        return str(g.name(slot))
+    g.names[slot] = g.dequantized(stored)
+    zeros = np.zeros(stored.step.size if stored.step.size > 1 else (), np.int8)
+    g.nodes[-1].input.append(g.store(zeros))
+    return str(g.names[slot])
 
 
 @lowers("matmul", "bmm", "mm")
@@ -240,20 +257,27 @@ def adaptive_pool(g: Graph, node: Node) -> Any:
 
 @lowers("fake_quantize_per_tensor_affine")
 def quantized(g: Graph, node: Node) -> str:
-    """QuantizeLinear and DequantizeLinear in 8 bits; fewer levels are clipped to first.
+    """QuantizeLinear and DequantizeLinear in 8 bits; where there are fewer levels the codes are clipped in between.
 
-    ONNX has 4-bit types, but ONNX Runtime 1.31 moves such quantizers past max pooling, which then has no kernel.
+    There a runtime can still fuse both with their neighbours to integer operators. ONNX has 4-bit types, but ONNX Runtime
+    1.31 moves such quantizers past max pooling, which then has no kernel.
     """
     low, high, zero = node.args["quant_min"], node.args["quant_max"], node.args["zero_point"]
     if not (0 <= low <= zero <= high <= 255 or -128 <= low <= zero <= high <= 127):
         raise BadInput(f"levels {low} to {high} around {zero} at {node.name} do not fit 8 bits")
     kind, reach = (TensorProto.UINT8, (0, 255)) if low >= 0 else (TensorProto.INT8, (-128, 127))
-    x, step = g.name(node.args["self"]), node.args["scale"]
+    step, scale = node.args["scale"], g.constant(node.args["scale"])
+
+    def code(number: int) -> str:
+        return g.hold(helper.make_tensor(f"c{len(g.initializers)}", kind, [], [number]))
+
+    point = code(zero)
+    codes = g.emit("QuantizeLinear", g.name(node.args["self"]), scale, point)
     if (low, high) != reach:
-        x = g.emit("Clip", x, g.constant((low - zero) * step), g.constant((high - zero) * step))
-    point = g.hold(helper.make_tensor(f"c{len(g.initializers)}", kind, [], [zero]))
-    scale = g.constant(step)
-    return g.emit("DequantizeLinear", g.emit("QuantizeLinear", x, scale, point), scale, point)
+        codes = g.emit("Clip", codes, code(low), code(high))
+    made = g.emit("DequantizeLinear", codes, scale, point)
+    g.steps[made] = step
+    return made
 
 
 @lowers("pow.Tensor_Scalar", "square", "rsqrt")

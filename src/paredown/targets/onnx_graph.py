@@ -39,6 +39,7 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.names: dict[Any, Any] = {}
+        self.steps: dict[str, float] = {}
 
     def emit(self, op: str, *inputs: str, count: int = 1, **attributes: Any) -> Any:
         """Append a node and return the name of its output (or the list of them)."""
@@ -105,6 +106,25 @@ class Graph:
         if stored.step.size > 1:
             return self.emit("DequantizeLinear", name, self.store(stored.step.reshape(-1)), axis=0)
         return self.emit("DequantizeLinear", name, self.store(stored.step.reshape(())))
+
+    def bias(self, node: Node) -> str:
+        """Return the name of a layer's bias: where its input and weight are 8-bit codes, int32 codes of step S_x · S_w.
+
+        Such a layer is integers alone in runtimes that fuse it (Jacob et al. 2018, section 2.4). Else it is as stored.
+        """
+        slot, given = node.args.get("bias"), str(self.names.get(node.args["input"]))
+        if slot is None:
+            return ""
+        weight, bias = (self.frozen.tensors.get(str(node.args[k])) for k in ("weight", "bias"))
+        if not (isinstance(weight, Rounded) and weight.bits in range(5, 9) and isinstance(bias, Plain)):
+            return self.name(slot)
+        step = np.float32(self.steps.get(given, 0)) * weight.step.reshape(-1).astype(np.float32)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            codes = np.rint(bias.array.astype(np.float64) / step)
+        if not (np.abs(codes) < 2**31).all():
+            return self.name(slot)
+        held = self.store(codes.astype(np.int32))
+        return self.emit("DequantizeLinear", held, self.store(np.broadcast_to(step, codes.shape)), axis=0)
 
     def rank(self, reference: Any) -> int:
         """Return how many dimensions a value has."""

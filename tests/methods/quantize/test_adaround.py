@@ -152,3 +152,32 @@ def test_a_layer_is_rounded_on_what_the_rounded_ones_before_make() -> None:
         blind = held.copy()
         blind.set_slot(second, part.apply(alone, work).slot(second))
         assert layer_errors(net, held, train.x)[1] < 0.9 * layer_errors(net, blind, train.x)[1]
+
+
+def test_a_reach_of_zero_leaves_outliers_outside() -> None:
+    weight = torch.randn(4, 500, generator=torch.Generator().manual_seed(0))
+    weight[:, 0] = 20
+    for granularity in ("channel", "tensor"):
+        far, near = (AdaRound(2, granularity, reach=reach).step_of(weight) for reach in (1.0, 0.0))
+        assert near.shape == far.shape and (near < far / 2).all()
+        errors = [((weight / step).round().clamp(-1, 1) * step - weight).square().sum() for step in (near, far)]
+        assert errors[0] < errors[1]
+
+
+def test_one_bit_lies_between_minus_and_plus_the_mean() -> None:
+    weight = torch.randn(6, 40, generator=torch.Generator().manual_seed(1))
+    step = AdaRound(1).step_of(weight)
+    rounding = Rounding(weight, step, 1)
+    inside = weight.abs() <= step
+    torch.testing.assert_close(rounding()[inside], weight[inside], rtol=1e-3, atol=1e-4)
+    assert torch.equal(rounding()[~inside].sign(), weight[~inside].sign())
+    held = rounding.held()
+    assert held.bits == 1 and torch.equal(held.codes.float(), torch.where(weight > 0, 1.0, -1.0))
+    train, net = digits(0)[0], mlp(0)
+    work, plain = Work({"calib": (train.x, None)}), net.copy()
+    for name, _ in net.weighted():
+        plain.set_slot(name, Rounding(net.slot(name)().detach(), AdaRound(1).step_of(net.slot(name)()), 1).held())
+    out = AdaRound(1, iterations=300).apply(net, work)
+    with torch.no_grad():
+        far, near = ((made(train.x) - net(train.x)).square().mean() for made in (plain, out))
+    assert near < 0.7 * far

@@ -1,4 +1,4 @@
-"""DoReFa-Net, held to equations 5-11 (A-S4-33), and digits."""
+"""DoReFa-Net, held to equations 5-12 (A-S4-33), and digits."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from paredown.graph.activations import CONSTANT
 from paredown.graph.capture import capture
 from paredown.graph.net import Net
 from paredown.graph.slots import Codebook, Grid
-from paredown.methods.quantize.dorefa import DoReFa, TanhWeight, quantize_unit, squeezed
+from paredown.methods.quantize.dorefa import DoReFa, RoundedGradient, TanhWeight, quantize_unit, round_gradient, squeezed
 
 SHORT = Plan(epochs=2, batch=16)
 
@@ -35,6 +35,11 @@ class TestWithActivations(TrainedStepContract):
 
     def part(self) -> DoReFa:
         return DoReFa(bits=1, activation_bits=2, plan=SHORT)
+
+
+class TestWithRoundedGradients(TrainedStepContract):
+    def part(self) -> DoReFa:
+        return DoReFa(gradient_bits=4, plan=SHORT)
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -124,7 +129,44 @@ def test_digits_with_two_bits_and_two_bits() -> None:
         assert accuracy(held, test) >= 94, (seed, accuracy(held, test))
 
 
-@pytest.mark.parametrize("wrong", [{"bits": 0}, {"activation_bits": 9}, {"size": "two"}, {"real_ends": 2}])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_rounded_gradients_have_the_levels_of_their_samples_largest(bits: int) -> None:
+    """Equation 12: 2^k evenly spaced values from −max|dr| to max|dr|, the maximum over each sample."""
+    grad = draw(3, 50, 40).double() * torch.tensor([1.0, 100.0, 0.0]).view(3, 1, 1)
+    noise = torch.rand(grad.shape, generator=torch.Generator().manual_seed(1), dtype=grad.dtype) - 0.5
+    rounded, high = round_gradient(grad, bits, noise), 2**bits - 1
+    assert torch.equal(rounded[2], grad[2]), "a sample without a gradient gets none"
+    for made, most in zip(rounded[:2], grad[:2].abs().amax((1, 2)), strict=True):
+        codes = (made / most * high + high) / 2
+        assert (codes - codes.round()).abs().max() < 1e-9 and (bits > 4 or len(codes.round().unique()) == 2**bits)
+        assert float(codes.min()) == pytest.approx(0, abs=1e-9) and float(codes.max()) == pytest.approx(high)
+    assert ((rounded - grad).abs() <= 2 * grad.abs().amax((1, 2), keepdim=True) / high * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_rounded_gradients_are_right_on_the_average(bits: int) -> None:
+    """20,000 draws of each of 60 entries: the mean is within 5 standard errors, a level's width being 2 max|dr| / (2^k − 1)."""
+    grad = draw(2, 30).double()
+    width = 2 * grad.abs().amax(1, keepdim=True) / (2**bits - 1)
+    noise = torch.rand((20_000, 2, 30), generator=torch.Generator().manual_seed(0), dtype=grad.dtype) - 0.5
+    mean = torch.stack([round_gradient(grad, bits, one) for one in noise[:2000]]).mean(0)
+    assert ((mean - grad).abs() <= 5 * width / 2 / 2000**0.5).all()
+
+
+def test_gradients_are_rounded_at_the_outputs_of_the_layers_whose_weights_are() -> None:
+    net, seen = small_mlp(), []
+    held = DoReFa(2, gradient_bits=2, plan=SHORT).apply(net, Work({"fit": trainer(samples(net), 0, seen)}))
+    assert type(held) is Net and [module.bits for module in seen[0].passes.values()] == [2]
+    x = inputs_for(net, 6)[0]
+    assert torch.equal(seen[0](x), held.eval()(x)), "the forward pass is as it was"
+    value = draw(6, 16).requires_grad_()
+    RoundedGradient(2)(value).backward(draw(6, 16))
+    most = draw(6, 16).abs().amax(1, keepdim=True)
+    assert all(len(row.unique()) <= 4 for row in value.grad)
+    assert ((value.grad / most * 1.5 + 1.5).round() / 1.5 - 1 - value.grad / most).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("wrong", [{"bits": 0}, {"gradient_bits": 9}, {"activation_bits": 9}, {"size": "two"}, {"real_ends": 2}])
 def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         DoReFa(**wrong)

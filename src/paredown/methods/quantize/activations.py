@@ -7,7 +7,7 @@ import torch
 from paredown.core.catalog import Card, part
 from paredown.core.knob import knob
 from paredown.core.work import Work
-from paredown.graph.activations import CONSTANT, LEARNABLE, insert
+from paredown.graph.activations import CONSTANT, LEARNABLE, insert, made, places
 from paredown.graph.linear import affine, unsigned
 from paredown.graph.net import Net
 from paredown.graph.ranges import METHODS, Range, calibrate, chosen
@@ -33,21 +33,22 @@ class Activations:
     bits: 8 or 4. method: where the range ends: "min-max"; "ema", extremes averaged over the batches; "percentile",
     0.01 % of the values beyond at either end; "mse", least squared error; "kl", least divergence
     (`graph.ranges.least_divergence` says which convention). batch: samples at a time; only "ema" depends on it.
+    everywhere: also what flows between the other operators that runtimes compute in integers (sums, poolings, joins), and
+    what the network returns, so that an exported file is in integers from its input to its output.
     """
 
     bits: int = knob(8, among=(8, 4))
     method: str = knob("mse", among=METHODS)
     batch: int = knob(64, low=1, high=65_536, search=False)
+    everywhere: bool = knob(False, among=(False, True), search=False)
 
     def apply(self, net: Net, work: Work) -> Net:
         """Return a copy of `net` with quantizers; values that are quantized already are noted."""
         held = net.copy()
-        operators = {node.name: node.op for node in net.spec.nodes}
-        makers = {}
-        for name, value in calibrate(held, work.use("calib")[0], self.batch).items():
-            if operators.get(name) in (CONSTANT, LEARNABLE):
-                work.skip(name, "it is quantized already")
-            else:
-                makers[name] = quantizer(name, chosen(value, self.method, self.bits), self.bits)
-        insert(held, makers)
+        for node in (n for n in net.spec.nodes if n.op in (CONSTANT, LEARNABLE)):
+            work.skip(node.name, "it is quantized already")
+        roots = set(places(held, self.everywhere).values())
+        found = calibrate(held, work.use("calib")[0], self.batch, roots)
+        levels = {n: quantizer(n, chosen(value, self.method, self.bits), self.bits) for n, value in found.items()}
+        insert(held, made(held, levels, self.everywhere), self.everywhere)
         return held

@@ -13,6 +13,7 @@ from paredown.graph.net import Net
 from paredown.graph.slots import Free, Grid
 from paredown.graph.spec import Node, Spec, Value
 from paredown.graph.storing import storing
+from paredown.methods.quantize.clipped import least_squares_clip
 
 ZETA, GAMMA = 1.1, -0.1
 WARM = 0.2
@@ -22,7 +23,8 @@ WARM = 0.2
 class Rounding(nn.Module):
     """A weight whose entries are each between two neighbouring levels: step · clip(⌊w / step⌋ + h(V)), equation 22.
 
-    h(V) = clip(σ(V) (ζ − γ) + γ, 0, 1) starts where the weight is. A form for training; `held` ends it.
+    h(V) = clip(σ(V) (ζ − γ) + γ, 0, 1) starts where the weight is. With one bit the levels are −step and +step, and an
+    entry beyond them starts at the nearer one. A form for training; `held` ends it.
     """
 
     form = "quantized"
@@ -31,23 +33,24 @@ class Rounding(nn.Module):
 
     def __init__(self, weight: Tensor, step: Tensor, bits: int) -> None:
         super().__init__()
-        self.bits, self.high = bits, 2 ** (bits - 1) - 1
+        self.bits, self.high, self.gap = bits, max(1, 2 ** (bits - 1) - 1), 2 if bits == 1 else 1
         scaled = weight.detach() / step
-        self.register_buffer("floor", scaled.floor())
+        self.register_buffer("floor", scaled.floor() if bits > 1 else torch.full_like(scaled, -1))
         self.register_buffer("step", step.detach().clone())
-        self.v = nn.Parameter(torch.logit((scaled - self.floor - GAMMA) / (ZETA - GAMMA)))
+        share = ((scaled - self.floor) / self.gap).clamp(0, 1)
+        self.v = nn.Parameter(torch.logit((share - GAMMA) / (ZETA - GAMMA)))
 
     def opened(self) -> Tensor:
         """Return h(V), 0 (down) to 1 (up), equation 23."""
         return (self.v.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 
     def forward(self) -> Tensor:
-        return self.step * (self.floor + self.opened()).clamp(-self.high, self.high)
+        return self.step * (self.floor + self.gap * self.opened()).clamp(-self.high, self.high)
 
     @torch.no_grad()
     def held(self) -> Grid:
         """Return the integers, each entry rounded to the nearer side."""
-        codes = (self.floor + (self.opened() >= 0.5)).clamp(-self.high, self.high)
+        codes = (self.floor + self.gap * (self.opened() >= 0.5)).clamp(-self.high, self.high)
         return Grid(codes.to(torch.int16), self.step, self.bits)
 
 
@@ -92,8 +95,8 @@ def values_of(net: Net, x: Tensor, name: str) -> Tensor:
 class AdaRound:
     """Round each weight up or down so that its layer's output, after ReLU, stays nearest on the calibration split.
 
-    bits: width of a code, 2 to 8. granularity: one step for each output channel, or for the tensor. reach: the largest
-    code's share of the largest weight. iterations, lr, batch: of Adam, for each layer. strength: λ of the penalty.
+    bits: width of a code, 1 to 8; of one bit the levels are ± mean|w|. granularity: one step for each output channel, or for the tensor. reach: the largest
+    code's share of the largest weight, or 0 for the share whose nearest rounding has the least squared error. iterations, lr, batch: of Adam, for each layer. strength: λ of the penalty.
     Layers are rounded in order, each on what the rounded ones before make of the samples (equation 25).
 
     Differs from the paper: 1,000 iterations at 3 · 10⁻² and λ = 1 instead of 10,000 at 10⁻³ and 0.01, so that roundings
@@ -101,9 +104,9 @@ class AdaRound:
     the calibration split instead of 1,024 samples; entries still between go to the nearer side. Biases stay in float.
     """
 
-    bits: int = knob(4, among=range(2, 9))
+    bits: int = knob(4, among=range(1, 9))
     granularity: str = knob("channel", among=("channel", "tensor"))
-    reach: float = knob(1.0, low=0.1, high=1.0)
+    reach: float = knob(1.0, low=0.0, high=1.0)
     iterations: int = knob(1000, low=1, high=100_000, log=True)
     lr: float = knob(3e-2, low=1e-5, high=1.0, log=True)
     strength: float = knob(1.0, low=0.0, high=10.0)
@@ -123,9 +126,12 @@ class AdaRound:
 
     def step_of(self, weight: Tensor) -> Tensor:
         """Return the step between the levels of a weight."""
-        whole = self.granularity == "tensor"
-        largest = weight.abs().max() if whole else weight.abs().flatten(1).amax(1).view(-1, *[1] * (weight.dim() - 1))
-        return symmetric(largest * self.reach, self.bits).step
+        whole = self.granularity == "tensor" or weight.dim() < 2
+        rows = weight.reshape(1, -1) if whole else weight.flatten(1)
+        if self.bits == 1:
+            return rows.abs().mean(1).view([] if whole else [-1, *[1] * (weight.dim() - 1)])
+        most = rows.abs().amax(1, keepdim=True) * self.reach if self.reach else least_squares_clip(rows, self.bits)
+        return symmetric(most.view([] if whole else [-1, *[1] * (weight.dim() - 1)]), self.bits).step
 
     def _rounded(self, own: Net, name: str, inputs: Tensor, wanted: Tensor, seed: int) -> Grid:
         weight = own.slot(name)().detach()

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paredown.core.catalog import Card, part
 from paredown.core.kinds import Loss
@@ -17,6 +18,7 @@ from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
 from paredown.graph.slots import Codebook, Grid, short_float
 from paredown.graph.spec import Node, Value
+from paredown.graph.watched import Watched
 from paredown.methods.loss.cross_entropy import CrossEntropy
 
 
@@ -63,6 +65,40 @@ class TanhWeight(Latent):
         return Codebook((squeezed(self.value) * (2**self.bits - 1)).round(), self.table())
 
 
+def round_gradient(grad: Tensor, bits: int, noise: Tensor) -> Tensor:
+    """Return 2 m (quantize_unit(dr / (2 m) + 1/2 + N) − 1/2) with m = max|dr| of each sample (Zhou et al. 2016, equation 12).
+
+    grad: dr, [samples, ...]. noise: uniform from −1/2 to 1/2, one for each entry; N is it over 2^bits − 1, so that the
+    expectation is dr. One of 2^bits values from −m to m, none of them 0.
+    """
+    high = 2**bits - 1
+    most = grad.abs().flatten(1).amax(1).view(-1, *[1] * (grad.dim() - 1))
+    share = grad / (2 * most.clamp(min=torch.finfo(grad.dtype).tiny)) + 0.5 + noise / high
+    return 2 * most * (quantize_unit(share, bits).clamp(0, 1) - 0.5)
+
+
+class _Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, bits: int) -> Tensor:
+        ctx.bits = bits
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return round_gradient(grads[0], ctx.bits, torch.rand_like(grads[0]) - 0.5), None
+
+
+class RoundedGradient(nn.Module):
+    """Returns its input; the gradient that comes back is rounded at random to `bits` bits (see `round_gradient`)."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def forward(self, value: Tensor) -> Tensor:
+        return _Backward.apply(value, self.bits)
+
+
 def readable(net: Net, weights: Collection[str], x: Tensor, skip: Skip) -> dict[str, float]:
     """Return {value: its maximum over `x`} of what the layers with these weights read, if it is never negative.
 
@@ -84,7 +120,7 @@ def readable(net: Net, weights: Collection[str], x: Tensor, skip: Skip) -> dict[
 
 @part("quantize.dorefa", Card(title="DoReFa-Net", paper="arxiv:1606.06160", year=2016,
                               authors="Zhou, Wu, Ni, Zhou, Wen, Zou",
-                              source="DoReFa-Net, sections 2.2-2.4, equations 5-11",
+                              source="DoReFa-Net, sections 2.2-2.5, equations 5-12",
                               changes={"bits", "bytes"}, needs={"fit", "calib"},
                               forbids={"quantized", "shared", "masked"}, gives={"quantized", "shared"}))  # fmt: skip
 @dataclass(frozen=True)
@@ -94,10 +130,11 @@ class DoReFa:
     bits: of a weight, 1 to 8: an index into 2^bits evenly spaced values, none of them 0; of one bit, its sign.
     activation_bits: of an inner layer's input that is never negative on the calibration split, 1 to 8, or 0 for real
     ones. size: "one" for weights from −1 to 1, as in the paper, or "kept" for those of the network. real_ends: leave the
-    first and the last layer real, as the paper does.
+    first and the last layer real, as the paper does. gradient_bits: of the gradients that come back to the outputs of the
+    layers with rounded weights, 1 to 8, or 0 for real ones; no file is smaller for it.
 
-    Differs from the paper: gradients are not rounded; the size is kept by default, with four significant bits, so that
-    a trained network is a good start.
+    Differs from the paper: gradients are real by default; the size is kept by default, with four significant bits, so
+    that a trained network is a good start.
     """
 
     bits: int = knob(2, among=range(1, 9))
@@ -107,6 +144,7 @@ class DoReFa:
     loss: Loss = CrossEntropy()
     habits: tuple = ()
     plan: Plan = Plan()
+    gradient_bits: int = knob(0, among=range(9), search=False)
 
     def apply(self, net: Net, work: Work) -> Net:
         """Return a copy of `net` whose inner layers hold codes."""
@@ -115,8 +153,11 @@ class DoReFa:
         if self.activation_bits:
             read = readable(net.copy(), taken, work.use("calib")[0], work.skip)
             insert(learning, {value: self._unit(value) for value in read})
+        if self.gradient_bits:
+            outputs = [node.name for name in taken for node in learning.spec.slot_users()[name]]
+            learning = Watched(learning, {name: RoundedGradient(self.gradient_bits) for name in outputs})
         work.use("fit")(learning, loss=self.loss, habits=self.habits, plan=self.plan)
-        return hold_(learning)
+        return hold_(learning.plain() if isinstance(learning, Watched) else learning)
 
     def _weight(self, value: Tensor) -> TanhWeight:
         return TanhWeight(value, self.bits, self.size == "kept")

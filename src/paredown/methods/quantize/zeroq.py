@@ -10,6 +10,7 @@ from paredown.core.errors import BadInput
 from paredown.core.knob import knob
 from paredown.core.work import Work
 from paredown.graph.activations import insert
+from paredown.graph.allocate import frontier
 from paredown.graph.fold import fold_batchnorm
 from paredown.graph.net import Net
 from paredown.graph.ranges import calibrate
@@ -69,22 +70,6 @@ def sensitivities(net: Net, x: Tensor, slots: list[str]) -> list[list[float]]:
             row.append(float((wanted.exp() * (wanted - given)).sum(1).mean()))
         found.append(row)
     return found
-
-
-def frontier(losses: list[list[float]], sizes: list[list[int]]) -> list[tuple[int, float, tuple[int, ...]]]:
-    """Return all (size, Σ Ω, choice of each layer) that no other choice beats in both, by size: dynamic programming.
-
-    losses, sizes: one row for each layer, one column for each choice. Exact: a partial choice that is beaten in both can
-    be in no best one.
-    """
-    best: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
-    for loss, size in zip(losses, sizes, strict=True):
-        grown = sorted((s + size[k], o + loss[k], (*c, k)) for s, o, c in best for k in range(len(loss)))
-        best = []
-        for candidate in grown:
-            if not best or candidate[1] < best[-1][1]:
-                best.append(candidate)
-    return best
 
 
 @part("quantize.zeroq", Card(title="ZeroQ", paper="arxiv:2001.00281", year=2020,

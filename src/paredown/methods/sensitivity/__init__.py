@@ -1,0 +1,1 @@
+"""What rounding costs, place by place and width by width."""

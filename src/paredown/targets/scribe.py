@@ -1,0 +1,186 @@
+"""The coded part of the packed container below tensors: numbers, flags, floats, and an architecture.
+
+One description serves writing and reading, so they cannot drift. See docs/packed-format.md. Needs no torch.
+"""
+
+import struct
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from paredown.core.errors import BadInput, Damaged
+from paredown.graph.ops import OPS
+from paredown.graph.spec import Node, Slot, Spec, Value, references
+from paredown.methods.code.adaptive import Coder, Context, Counts, Decoder, Encoder, context
+
+_BY_CODE = {op.code: op.name for op in OPS.values()}
+_VALUES = frozenset({"input", "self", "other", "tensors", "mat2", "query", "key", "value", "indices"})
+_SLOTS = frozenset({"weight", "bias", "running_mean", "running_var"})
+_TAGS = ("none", "bool", "int", "float", "text", "list", "value", "slot", "dict")
+MOST = 1 << 28
+"""The largest count, and the most entries of a tensor."""
+
+
+class Scribe:
+    """Writes (with an Encoder) or reads (with a Decoder); every method takes what to write, or None."""
+
+    def __init__(self, coder: Encoder | Decoder) -> None:
+        self.coder: Coder = coder
+        self.flags: dict[str, Context] = defaultdict(context)
+        self.counts: dict[str, Counts] = defaultdict(Counts)
+        self.exponent = 0
+        self.reading = isinstance(coder, Decoder)
+
+    def flag(self, key: str, value: bool | None = None) -> bool:
+        """One bit with a context of its own."""
+        return bool(self.coder.bit(self.flags[key], None if value is None else int(value)))
+
+    def count(self, key: str, value: int | None = None) -> int:
+        """A whole number from 0."""
+        number = self.counts[key].code(self.coder, value)
+        if number > MOST:
+            raise Damaged(f"{key} of {number} is too large")
+        return number
+
+    def integer(self, key: str, value: int | None = None) -> int:
+        """A whole number of either sign, of any size."""
+        size = self.counts[key].code(self.coder, None if value is None else abs(value))
+        if size == 0:
+            return 0
+        return -size if self.flag(f"{key} sign", None if value is None else value < 0) else size
+
+    def architecture(self, spec: Spec | None = None) -> Spec:
+        """Inputs, nodes and output. Values are called v0, v1, … and slots s0, s1, … in order of first use."""
+        inputs = []
+        for at in range(self.count("inputs", None if spec is None else len(spec.inputs))):
+            inputs.append((f"v{at}", self.shape(None if spec is None else spec.inputs[at][1])))
+        nodes: list[Node] = []
+        self.made, self.used = len(inputs), 0
+        for at in range(self.count("nodes", None if spec is None else len(spec.nodes))):
+            nodes.append(self.node(None if spec is None else spec.nodes[at]))
+        output = self.tree("output", "value", spec is not None, None if spec is None else spec.output)
+        if not inputs or not any(isinstance(made, Value) for made in references(output)):
+            raise BadInput("it has no input, or returns nothing")
+        return Spec(tuple(inputs), tuple(nodes), output)
+
+    def node(self, node: Node | None = None) -> Node:
+        """One node: its operator, and for each argument whether it is given, and its value."""
+        code = self.count("op", None if node is None else OPS[node.op].code)
+        op = OPS[_BY_CODE[code]]
+        args: dict[str, Any] = {}
+        for name in op.names:
+            optional = name in op.defaults
+            if optional and not self.flag(f"has {op.name} {name}", None if node is None else name in node.args):
+                continue
+            args[name] = self.tree(
+                name,
+                _expected(name, op.defaults.get(name)),
+                node is not None,
+                None if node is None else node.args[name],
+            )
+        self.made += 1
+        return Node(f"v{self.made - 1}", op.name, args)
+
+    def tree(self, key: str, expected: str, writing: bool, value: Any = None) -> Any:
+        """An argument's value; its type costs little when it is the expected one."""
+        tag = _tag(value) if writing else None
+        if self.flag("as expected", None if tag is None else tag == expected):
+            tag = expected
+        else:
+            tag = _TAGS[self.coder.even(4, None if tag is None else _TAGS.index(tag)) % 16]
+        if tag in ("list", "dict"):
+            return self.collection(key, tag, writing, value)
+        return getattr(self, f"leaf_{tag}")(key, *((value,) if writing else ()))
+
+    def collection(self, key: str, tag: str, writing: bool, value: Any = None) -> Any:
+        """A list, or a dict with text keys."""
+        size = self.count("length", len(value) if writing else None)
+        if tag == "dict":
+            keys = [self.leaf_text(key, list(value)[i]) if writing else self.leaf_text(key) for i in range(size)]
+            return {k: self.tree(key, "value", writing, value[k] if writing else None) for k in keys}
+        inner = "value" if key in _VALUES or key == "output" else "int"
+        return [self.tree(key, inner, writing, value[i] if writing else None) for i in range(size)]
+
+    def leaf_none(self, key: str, value: None = None) -> None:
+        """Nothing."""
+
+    def leaf_bool(self, key: str, value: bool | None = None) -> bool:
+        """A truth value."""
+        return self.flag(f"bool {key}", value)
+
+    def leaf_int(self, key: str, value: int | None = None) -> int:
+        """A whole number."""
+        return self.integer("int", value)
+
+    def leaf_float(self, key: str, value: float | None = None) -> float:
+        """A double: four significant bits where they are enough, else all 64."""
+        if value is not None and value > 0:
+            short = self.flag("short float", is_short(value))
+        else:
+            short = self.flag("short float", None if value is None else False)
+        if short:
+            return self.short(value)
+        bits = None if value is None else struct.unpack("<Q", struct.pack("<d", value))[0]
+        return struct.unpack("<d", struct.pack("<Q", self.coder.even(64, bits)))[0]
+
+    def leaf_text(self, key: str, value: str | None = None) -> str:
+        """UTF-8 text."""
+        data = None if value is None else value.encode()
+        size = self.count("text", None if data is None else len(data))
+        return bytes(self.coder.even(8, None if data is None else data[i]) for i in range(size)).decode()
+
+    def leaf_value(self, key: str, value: str | None = None) -> Value:
+        """A reference to a value: how many back."""
+        back = self.count("back", None if value is None else self.made - 1 - int(value[1:]))
+        return Value(f"v{self.made - 1 - back}")
+
+    def leaf_slot(self, key: str, value: str | None = None) -> Slot:
+        """A reference to a slot: the next new one, or how many back."""
+        back = self.count("slot back", None if value is None else self.used - int(value[1:]))
+        if back > self.used:
+            raise Damaged("a reference goes back before the first slot")
+        slot = Slot(f"s{self.used - back}")
+        self.used += back == 0
+        return slot
+
+    def shape(self, value: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """A tensor's dimensions."""
+        size = self.count("rank", None if value is None else len(value))
+        return tuple(self.count("dimension", None if value is None else value[i]) for i in range(size))
+
+    def short(self, value: float | None = None) -> float:
+        """A positive float of four significant bits; the exponent as the change from the last one."""
+        mantissa, exponent = (None, None) if value is None else np.frexp(value)
+        exponent = self.integer("exponent", None if exponent is None else int(exponent) - self.exponent) + self.exponent
+        self.exponent = exponent
+        part = self.coder.even(3, None if mantissa is None else round(float(mantissa) * 16) - 8)
+        return float(np.ldexp((part + 8) / 16, exponent))
+
+
+def _expected(name: str, default: Any) -> str:
+    if name in _VALUES:
+        return "list" if name == "tensors" else "value"
+    if name in _SLOTS:
+        return "slot"
+    return "int" if default is None else _tag(default)
+
+
+def _tag(value: Any) -> str:
+    for kind, tag in (
+        (Value, "value"),
+        (Slot, "slot"),
+        (str, "text"),
+        (bool, "bool"),
+        (int, "int"),
+        (float, "float"),
+        (dict, "dict"),
+    ):
+        if isinstance(value, kind):
+            return tag
+    return "none" if value is None else "list"
+
+
+def is_short(value: float) -> bool:
+    """Return whether a positive number has at most four significant bits."""
+    return bool(value > 0 and float(np.frexp(value)[0]) * 16 % 1 == 0)
