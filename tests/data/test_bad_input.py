@@ -139,7 +139,7 @@ def test_files(case: str, tmp_path: Path, refused: Refused) -> None:
     ("source", "words"),
     [
         ("digit", ("'digit' is neither built in nor a file", "did you mean digits?")),
-        ("zebra", ("'zebra'", "cifar10, cifar100, digits")),
+        ("zebra", ("'zebra'", "cifar10, cifar10-jpeg, cifar100, digits")),
         ("nowhere/", ("'nowhere/' is neither",)),
         ("no/where", ("no/where does not exist",)),
         ("lost.npz", ("lost.npz does not exist",)),
