@@ -70,7 +70,7 @@ def ways(bits: list[float], rounding: str, plan: Plan, episodes: int) -> Iterato
 def trained(task: Task, spec: dict[str, Any], checkpoint: str, plan: Plan, seed: int) -> Net:
     """Return the network to start from, its norms folded."""
     if checkpoint:
-        return fold_batchnorm(Net.load(checkpoint))[0].eval()
+        return fold_batchnorm(Net.load(checkpoint.format(seed=seed)))[0].eval()
     net = network(spec, task.shape, len(task.classes), seed)
     fit(net, Data.of(task, "train"), CrossEntropy(), plan=plan, seed=seed)
     return fold_batchnorm(net)[0].eval()
@@ -134,7 +134,11 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=["digits"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--model", default=json.dumps(MODEL))
-    parser.add_argument("--checkpoint", default="", help="a folder that Net.save wrote; else the model is trained")
+    parser.add_argument(
+        "--checkpoint",
+        default="",
+        help="a folder that Net.save wrote, {seed} in its name standing for the seed; else the model is trained",
+    )
     parser.add_argument("--epochs", type=float, default=20)
     parser.add_argument("--tune", type=float, default=20, help="epochs of the trained rounding")
     parser.add_argument("--lr", type=float, default=3e-3)

@@ -6,7 +6,8 @@
     python bench/quantization.py table                               # bench/results/quantization.csv and _summary.csv
 
 A row is one (task, seed, width, mode, tool). mode "ptq": 512 calibration pictures, no labels. mode "qat": then (or instead) the
-same batches of the train split in the same loop with cross-entropy, AdamW, cosine: `--epochs`, or for a peer that would take
+same batches of the train split in the same loop (AdamW, cosine; the others with cross-entropy, ours with the float network's
+softened scores, which are part of a recipe here): `--epochs`, or for a peer that would take
 longer what fits the time that ours took. Accuracy is on all 10,000
 test pictures, met once by each row; ours is that of the exported ONNX file in ONNX Runtime, the others' that of their
 own fake-quantized module. All layers have the width, the first and the last too. `val` chose nothing here.
@@ -37,15 +38,17 @@ from paredown.graph.fold import fold_batchnorm
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
 from paredown.methods.loss.cross_entropy import CrossEntropy
+from paredown.methods.loss.soften import Soften
 from paredown.methods.quantize.activations import Activations
 from paredown.methods.quantize.adaround import AdaRound
 from paredown.methods.quantize.binary_weights import BinaryWeights
 from paredown.methods.quantize.correct_bias import correct_
 from paredown.methods.quantize.learned_step import LearnedStepQuantization
+from paredown.methods.quantize.uniform import Uniform
 from paredown.targets.onnx import Onnx
 from paredown.targets.packed import Packed
 from paredown.train.data import Data
-from paredown.train.fit import fit
+from paredown.train.fit import Extras, fit
 from paredown.zoo.resnet import resnet_small
 from quantizers import PEERS, WIDTHS, Width
 from tables import RESULTS, write
@@ -58,6 +61,7 @@ PLANS = {
     ),
 }
 SEEDS = (0, 1, 2)
+HARD, SOFT = CrossEntropy(), Soften(temperature=4.0, share=1.0)
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,15 @@ class Case:
 
     limit_s: float = math.inf
 
-    def fit(self, net: nn.Module, **kwargs: Any) -> Any:
+    def fit(self, net: nn.Module, loss: Any = HARD, **kwargs: Any) -> Any:
         """Train in place on the train split, for as much of the plan as four steps promise to fit the limit."""
         data, plan = self.data["train"], self.plan
         if self.limit_s < math.inf:
             few, start = Data(data.x[: 4 * plan.batch], data.y[: 4 * plan.batch]), time.perf_counter()
-            fit(net, few, CrossEntropy(), plan=replace(plan, epochs=1, lr=1e-6))
+            fit(net, few, loss, plan=replace(plan, epochs=1, lr=1e-6))
             epoch_s = (time.perf_counter() - start) / len(few) * len(data)
             plan = replace(plan, epochs=max(0.1, min(plan.epochs, self.limit_s / epoch_s)))
-        return fit(net, data, CrossEntropy(), plan=plan, seed=self.seed)
+        return fit(net, data, loss, plan=plan, seed=self.seed, extras=Extras(teacher=self.model))
 
 
 def trained(work: Path, name: str, seed: int, epochs: float) -> Case:
@@ -94,25 +98,27 @@ def trained(work: Path, name: str, seed: int, epochs: float) -> Case:
     else:
         fit(model, data["train"], CrossEntropy(), plan=PLANS[name], seed=seed)
         save_file(model.state_dict(), path)
-    return Case(name, seed, model.eval(), data, Plan(epochs=epochs, batch=128, lr=1e-3, augment=0.5))
+    return Case(name, seed, model.eval(), data, Plan(epochs=epochs, batch=128, lr=2e-3, augment=0.5))
 
 
 def ours(case: Case, width: Width, train: bool) -> Net:
-    """Return our quantized network: AdaRound with corrected biases, or learned steps (signs with scales for one bit)."""
+    """Return our quantized network: AdaRound (8 bits: nearest) with corrected biases; or learned steps, signs for one bit."""
     calib, notes = case.data["calib"].x, Work({"calib": (case.data["calib"].x, None), "fit": case.fit})
     net = capture(case.model, calib[:2])
     ranges = Activations(width.activation, "mse")
     if train and width.binary:
-        learned = BinaryWeights(real_ends=False, plan=case.plan).apply(net, notes)
+        learned = BinaryWeights(real_ends=False, loss=SOFT, plan=case.plan).apply(net, notes)
         return ranges.apply(fold_batchnorm(learned)[0], notes)
     if train:
+        symmetric = width.low == -width.high
         step = LearnedStepQuantization(
-            width.bits, 0, width.activation, plan=case.plan, granularity="channel", symmetric=width.low == -width.high
+            width.bits, 0, width.activation, SOFT, plan=case.plan, granularity="channel", symmetric=symmetric
         )
         return fold_batchnorm(step.apply(net, notes))[0]
     folded = fold_batchnorm(net)[0]
     rounded = ranges.apply(folded, notes)
-    rounded = AdaRound(width.bits, reach=0.0, iterations=400, batch=32).apply(rounded, notes)
+    step = Uniform(8) if width.bits == 8 else AdaRound(width.bits, reach=0.0, iterations=400, batch=32)
+    rounded = step.apply(rounded, notes)
     correct_(rounded, folded, calib, notes)
     return rounded
 

@@ -12,7 +12,7 @@ from contracts.nets import inputs_for, small_conv, small_mlp
 from paredown.core.errors import BadInput, Damaged
 from paredown.graph.capture import capture
 from paredown.graph.net import Net
-from paredown.graph.slots import Codebook, Grid, LearnedStep, Masked
+from paredown.graph.slots import Codebook, Fixed, Grid, LearnedStep, Masked
 from paredown.graph.spec import Node, Slot, Spec, Value
 
 
@@ -202,3 +202,17 @@ def test_each_weight_is_listed_once() -> None:
             return self.fc(torch.relu(self.fc(x)))
 
     assert [name for name, _ in capture(Shared(), torch.rand(2, 4)).weighted()] == ["fc.weight"]
+
+
+def test_a_norm_follows_the_training_until_a_slot_says_so() -> None:
+    net, (x,) = small_conv(), inputs_for(small_conv(), 8)
+    norms = [node for node in net.spec.nodes if node.op == "batch_norm"]
+    net.set_slot("frozen", Fixed(torch.tensor(False)))
+    nodes = [n.with_args(training=Slot("frozen")) if n in norms else n for n in net.spec.nodes]
+    net.rewire(Spec(net.spec.inputs, tuple(nodes), net.spec.output))
+    plain = small_conv()
+    assert torch.equal(net.train()(x), plain.train()(x)) and torch.equal(net.eval()(x), plain.eval()(x))
+    net.slot("frozen").value.fill_(True)
+    again = net.copy()
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.train()(x), plain.eval()(x)) and torch.equal(again(x), plain(x))

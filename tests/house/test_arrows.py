@@ -29,6 +29,7 @@ TORCHLESS = (
     "graph/ops.py",
     "graph/spec.py",
     "graph/frozen.py",
+    "graph/patterns.py",
     "methods/code",
     "rules",
     "kernels/library.py",

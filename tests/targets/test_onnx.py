@@ -33,7 +33,7 @@ def written(net: Net, folder: Path) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("bits", "kind", "per_weight"),
-    [(8, TensorProto.INT8, 1.0), (5, TensorProto.INT8, 1.0), (4, TensorProto.INT4, 0.5), (2, TensorProto.INT4, 0.5)],
+    [(8, TensorProto.INT8, 1.0), (5, TensorProto.INT8, 1.0), (4, TensorProto.INT4, 0.5), (3, TensorProto.INT4, 0.5)],
 )
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_weights_are_stored_at_their_width(
@@ -47,7 +47,8 @@ def test_weights_are_stored_at_their_width(
         assert tensor.data_type == kind and not tensor.float_data and not tensor.int32_data
         assert len(tensor.raw_data) == np.prod(shape) * per_weight
     read_by = {node.input[0]: node.op_type for node in model.graph.node}
-    assert all(read_by[t.name] == "DequantizeLinear" for t in codes.values())
+    reader = "Cast" if bits <= 4 else "DequantizeLinear"  # 4-bit codes are read as int8
+    assert all(read_by[t.name] == reader for t in codes.values())
     floats = sum(len(t.raw_data) for t in model.graph.initializer if t.data_type == TensorProto.FLOAT)
     assert floats <= 4 * (50 + (50 if granularity == "channel" else 2))
     stored = np.sort(np.concatenate([numpy_helper.to_array(t).astype(int).ravel() for t in codes.values()]))
@@ -63,18 +64,21 @@ def test_a_codebook_is_stored_as_indices(tmp_path: Path) -> None:
         shape = net.slot(name)().shape
         net.set_slot(name, Codebook(torch.randint(0, 9, shape), torch.randn(9)))
     kinds = {tuple(t.dims): t.data_type for t in written(net, tmp_path).graph.initializer}
-    assert kinds[40, 64] == kinds[10, 40] == TensorProto.UINT8 and kinds[9,] == TensorProto.FLOAT
+    assert kinds[40, 64] == kinds[10, 40] == TensorProto.UINT4 and kinds[9,] == TensorProto.FLOAT
 
 
-def test_binary_codes_are_held_by_four_bit_integers(tmp_path: Path) -> None:
-    """ONNX has nothing narrower that ONNX Runtime runs; the codes in it are −1 and +1, one scale for each channel."""
+@pytest.mark.parametrize(("bits", "held"), [(1, 320), (2, 640)])
+def test_one_and_two_bits_are_packed_into_bytes_where_that_is_smaller(bits: int, held: int, tmp_path: Path) -> None:
+    """Of the two layers the larger one is packed; the codes of the smaller one are 4-bit integers."""
     net = mlp()
     for name, _ in net.weighted():
         weight = net.slot(name)().detach()
-        net.set_slot(name, Grid(weight.sign(), weight.abs().mean(1, keepdim=True), 1))
-    tensors = [t for t in written(net, tmp_path).graph.initializer if len(t.dims) == 2]
-    assert {t.data_type for t in tensors} == {TensorProto.INT4}
-    assert all(set(np.unique(numpy_helper.to_array(t).astype(int))) == {-1, 1} for t in tensors)
+        codes = weight.sign() if bits == 1 else (weight * 20).round().clamp(-2, 1)
+        net.set_slot(name, Grid(codes, weight.abs().mean(1, keepdim=True), bits))
+    tensors = {t.name: t for t in written(net, tmp_path).graph.initializer if t.name.startswith("w")}
+    assert sorted((t.data_type, len(t.raw_data)) for t in tensors.values()) == [
+        (TensorProto.UINT8, held), (TensorProto.INT4, 200),
+    ]  # fmt: skip
     x = digits().inputs("val")
     got = Onnx().load(tmp_path / "model.onnx")(x)
     np.testing.assert_allclose(got, net.eval()(torch.from_numpy(x)).detach().numpy(), rtol=1e-4, atol=1e-5)

@@ -43,8 +43,9 @@ def places(net: Net, everywhere: bool = False) -> dict[str, str]:
     else:
         taking = [n for n in net.spec.nodes if n.op in TAKING]
         read = [leaf for n in taking for leaf in references(n.args)] + list(references(net.spec.output))
-    wanted = {str(leaf) for leaf in read if isinstance(leaf, Value)} - done
     makers = {n.name: n for n in net.spec.nodes}
+    sizes = {name for name, node in makers.items() if node.op == "sym_size.int"}
+    wanted = {str(leaf) for leaf in read if isinstance(leaf, Value)} - done - sizes
 
     def root(name: str) -> str:
         node = makers.get(name)

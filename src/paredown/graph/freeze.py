@@ -25,6 +25,13 @@ def _stored(name: str, slot: nn.Module) -> Stored:
         value = slot().detach().cpu()
         return Plain((value.float() if value.is_floating_point() else value).contiguous().numpy())
     if isinstance(slot, Blocked):
-        zero, coarse = (None if part is None else part.cpu().numpy() for part in (slot.zero, slot.coarse))
-        return Blocks(slot.codes.cpu().numpy(), slot.step.cpu().numpy(), slot.number, slot.block, zero, coarse)
+        zero, coarse = (None if part is None else part.cpu() for part in (slot.zero, slot.coarse))
+        return Blocks(
+            slot.codes.cpu().numpy(),
+            slot.step.cpu().float().numpy(),
+            slot.number,
+            slot.block,
+            None if zero is None else zero.numpy(),
+            None if coarse is None else coarse.float().numpy(),
+        )
     raise BadInput(f"slot {name!r} is a {type(slot).__name__}, a form for training only; finish that step first")

@@ -21,7 +21,7 @@ from paredown.graph import raise_layers, raise_moves, raise_points  # noqa: F401
 from paredown.graph.net import Net
 from paredown.graph.onnx_fold import FOLDED, fold
 from paredown.graph.raised import RAISERS, Call, Const, Raised, known
-from paredown.graph.spec import Spec, Value
+from paredown.graph.spec import Spec, Value, references
 
 STORED_FORMS = frozenset({"Constant", "DequantizeLinear", "Gather", "Identity", "Shape", "Transpose"})
 """Operators whose translation sees to constants itself: they keep integer codes and codebooks as such."""
@@ -213,11 +213,16 @@ def _run(session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray], b
 
 
 def _compare(net: Net, wanted: np.ndarray, got: np.ndarray) -> None:
-    """Raise BadInput where outputs differ. A value half-way between two levels of a quantizer may fall either way."""
+    """Raise BadInput where outputs differ. A value half-way between two levels of a quantizer may fall either way.
+
+    So with quantizers 5 % of the largest value is allowed, or three levels where the outputs are on levels themselves.
+    """
     if wanted.shape != got.shape:
         raise BadInput(f"ONNX Runtime gives the shape {wanted.shape}, the translated network {got.shape}")
-    steps = any(node.op.startswith("fake_quantize") for node in net.spec.nodes)
-    room = 1e-4 + (0.05 * float(np.abs(np.nan_to_num(wanted)).max(initial=0.0)) if steps else 0.0)
+    steps = {node.name: node.args["scale"] for node in net.spec.nodes if node.op.startswith("fake_quantize")}
+    last = max((steps[str(leaf)] for leaf in references(net.spec.output) if str(leaf) in steps), default=0.0)
+    largest = float(np.abs(np.nan_to_num(wanted)).max(initial=0.0))
+    room = 1e-4 + (max(0.05 * largest, 3.01 * last) if steps else 0.0)
     if not np.allclose(wanted, got, rtol=1e-3, atol=room, equal_nan=True):
         gap = float(np.nan_to_num(np.abs(wanted - got), nan=np.inf).max())
         raise BadInput(f"the translated network differs from ONNX Runtime by {gap:.2g}")

@@ -21,7 +21,7 @@ _DURING_TRAINING = {
     "dropout": "train", "feature_dropout": "train", "alpha_dropout": "train",
     "rnn_tanh.input": "train", "rnn_relu.input": "train", "gru.input": "train", "lstm.input": "train",
 }  # fmt: skip
-"""Arguments that follow `net.training` instead of what was traced."""
+"""Arguments that follow `net.training` instead of what was traced; where one is a slot, only until that holds True."""
 
 
 _LIKE = Value("")
@@ -220,9 +220,11 @@ def _function(node: Node) -> Callable[[Callable[[Any], Any], bool], Any]:
     own = "running_mean" in given and given["running_mean"] is None  # no statistics kept: always the batch's own
     plain = {k: v for k, v in given.items() if not list(references(v)) and k != flag}
     moving = {k: v for k, v in given.items() if k not in plain and k != flag}
+    stop = node.slot(flag) if flag else None
 
     def function(fetch: Callable[[Any], Any], training: bool) -> Any:
         args = {k: mapped(v, fetch) for k, v in moving.items()}
+        training = training and (stop is None or not bool(fetch(stop)))
         return call(**plain, **args, **({flag: training or own} if flag else {}))
 
     return function

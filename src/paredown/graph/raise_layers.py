@@ -245,9 +245,11 @@ def _held(c: Call, codes: Const) -> Const:
     int32 are a bias with its layer's steps, S_x · S_w: floats too, because the steps belong to the layer.
     """
     scale, zero = c.const(1), c.const(2)
-    if scale is None or c.get("block_size", 0):
-        raise BadInput("its steps must be one for the tensor, or one for each entry of a dimension")
+    if scale is None:
+        raise BadInput("its steps are not known")
     ints, step = codes.array.astype(np.int64), scale.array.astype(np.float32)
+    if size := c.get("block_size", 0):
+        return _in_blocks(c, ints, step, size)
     if step.size > 1:
         axis = c.get("axis", 1) % ints.ndim
         along = tuple(-1 if dim == axis else 1 for dim in range(ints.ndim))
@@ -262,6 +264,18 @@ def _held(c: Call, codes: Const) -> Const:
     if bits > 16 or codes.array.dtype == np.int32:
         return Const(Plain((ints * step).astype(np.float32)), name, True)
     return Const(Rounded(ints.astype(np.int16), step, bits), name, True)
+
+
+def _in_blocks(c: Call, ints: np.ndarray, step: np.ndarray, size: int) -> Const:
+    """Return integers with a step for each block along an axis, as floats."""
+    axis, zero = c.get("axis", 1) % ints.ndim, c.const(2)
+
+    def spread(blocks: np.ndarray) -> np.ndarray:
+        return np.take(np.repeat(blocks, size, axis=axis), np.arange(ints.shape[axis]), axis=axis)
+
+    if zero is not None:
+        ints = ints - spread(zero.array.astype(np.int64))
+    return Const(Plain((ints * spread(step)).astype(np.float32)), c.node.output[0], True)
 
 
 @raises("Gather")

@@ -73,8 +73,11 @@ def _clip(g: Raised, c: Call) -> Any:
     """Between QuantizeLinear and DequantizeLinear it leaves fewer levels."""
     levels = c.input(0)
     if isinstance(levels, Levels):
-        (low, high), least, most = levels.span, c.number(1, "min"), c.number(2, "max")
-        span = (low if least is None else max(low, int(least)), high if most is None else min(high, int(most)))
+        fewer, (first, last) = (c.number(1, "min"), c.number(2, "max")), levels.span
+        span = (
+            first if fewer[0] is None else max(first, int(fewer[0])),
+            last if fewer[1] is None else min(last, int(fewer[1])),
+        )
         return replace(levels, span=span)
     ends = (c.number(1, "min"), c.number(2, "max"))
     low, high = (None if end is None or abs(end) > 3e38 else _short(end) for end in ends)

@@ -66,7 +66,7 @@ class Const:
         elif isinstance(old, Shared):
             new = Shared(old.codes.transpose(perm), old.centroids)
         else:
-            new = Plain(old.array.transpose(perm))
+            new = Plain(old.value.transpose(perm))
         back = perm == tuple(range(len(perm)))
         return self if back else replace(self, stored=new, change=f"{self.change}T{perm}")
 
@@ -78,7 +78,7 @@ class Const:
         elif isinstance(old, Shared):
             new = Shared(old.codes, (old.centroids * factor).astype(np.float32))
         else:
-            new = Plain((old.array * factor).astype(old.array.dtype))
+            new = Plain((old.value * factor).astype(old.value.dtype))
         return self if factor == 1 else replace(self, stored=new, change=f"{self.change}*{factor}")
 
     def shaped(self, shape: Sequence[int]) -> "Const":

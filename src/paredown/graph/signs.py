@@ -17,11 +17,14 @@ _PASSING = frozenset(
 _POOLS = {"conv1d": "avg_pool1d", "conv2d": "avg_pool2d", "conv3d": "avg_pool3d"}
 
 
-def read_signs_(net: Net, weights: Collection[str], scaled: bool, skip: Skip, steepness: float = 0.0) -> list[str]:
+def read_signs_(
+    net: Net, weights: Collection[str], scaled: bool, skip: Skip, steepness: float | Slot = 0.0
+) -> list[str]:
     """Make the layers with these weights read sign(x) in place of x, and return the values whose signs are read.
 
     The sign is that of the value before a rectifier, which has none itself; it is −1 at zero. Its gradient is 1 for |x| < 1
-    and 0 beyond (Rastegari et al. 2016, section 3.2), or with a `steepness` the derivative of SignSwish.
+    and 0 beyond (Rastegari et al. 2016, section 3.2), or with a `steepness`, a number or a slot that learns it, the
+    derivative of SignSwish.
     scaled: multiply the layer's product by K, the mean of |x| over what each output sees (equation 11).
     skip: told the layer and the reason for every input that stays real, and for every product that is not scaled.
     """
@@ -46,7 +49,7 @@ def read_signs_(net: Net, weights: Collection[str], scaled: bool, skip: Skip, st
     return list(dict.fromkeys(sources))
 
 
-def sign_nodes(source: str, steepness: float = 0.0) -> list[Node]:
+def sign_nodes(source: str, steepness: float | Slot = 0.0) -> list[Node]:
     """Return the nodes that make `{source}_sign`, −1 or +1, of a value: two levels of a quantizer, less one."""
     raised, level = f"{source}_raised", f"{source}_level"
     args = {"self": Value(raised), "scale": 2.0, "zero_point": 0, "quant_min": 0, "quant_max": 1}
@@ -58,7 +61,7 @@ def sign_nodes(source: str, steepness: float = 0.0) -> list[Node]:
     return [Node(kept, "hardtanh", {"self": Value(source)}), add, *tail]
 
 
-def _swish(source: str, made: str, steepness: float) -> list[Node]:
+def _swish(source: str, made: str, steepness: float | Slot) -> list[Node]:
     """Return the nodes that make 1 + SignSwish(x) = 2 σ(bx) (1 + bx (1 − σ(bx))), whose sign is x's (Darabi et al. 2019)."""
     bx, sigma, rest, term, inner, half = (Value(f"{source}_swish{at}") for at in range(6))
     return [

@@ -23,7 +23,10 @@ class Watched(Net):
 
     def passing(self, name: str) -> Any:
         """Return the module that the value of the node `name` passes through, or None."""
-        return self.passes[_key(name)] if _key(name) in self.passes else None
+        key = _key(name)
+        if key in self.passes:
+            return self.passes[key]
+        return None
 
     def run(self, *inputs: Tensor, watch: Callable[[Node, Any], Any] | None = None) -> Any:
         """Return the output; `watch` sees the values behind the modules, as in `Net.run`."""

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, code_range
+from paredown.graph.frozen import Blocks, Frozen, Plain, Rounded, Shared, Stored, code_range
+from paredown.graph.patterns import table
 
 EXACT = 1e-5
 """What float arithmetic on weights, such as folding a batch norm, may leave of relative difference."""
@@ -59,7 +60,19 @@ def rounding(wanted: np.ndarray, held: Stored) -> tuple[np.ndarray, np.ndarray]:
         above = np.clip(np.searchsorted(levels, wanted), 1, max(len(levels) - 1, 1))
         gaps = np.diff(levels) if len(levels) > 1 else np.zeros(1)
         return np.clip(wanted, levels[0], levels[-1]), gaps[above - 1]
+    if isinstance(held, Blocks):
+        return _in_blocks(wanted, held)
     return wanted, np.abs(wanted) * _relative(held)
+
+
+def _in_blocks(wanted: np.ndarray, held: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same of weights in blocks: each block has the format's levels, less its zero point, times its step."""
+    levels = np.unique(table(held.number)[np.isfinite(table(held.number))]).astype(np.float64)
+    zero = np.float64(0) if held.zero is None else held.spread(held.zero.astype(np.float64))
+    step = held.spread(held.steps.astype(np.float64))
+    clipped = np.clip(wanted / step + zero, levels[0], levels[-1])
+    above = np.clip(np.searchsorted(levels, clipped), 1, len(levels) - 1)
+    return (clipped - zero) * step, np.diff(levels)[above - 1] * step
 
 
 def _relative(held: Plain) -> float:

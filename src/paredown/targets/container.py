@@ -8,14 +8,14 @@ import math
 import struct
 import zlib
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 
 from paredown.core.errors import BadInput, Damaged
-from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, fit_widths, fits, renamed
-from paredown.methods.code.adaptive import Decoder, Encoder, Levels, context
-from paredown.targets.scribe import MOST, Scribe, is_short
+from paredown.graph.frozen import Blocks, Frozen, Plain, Rounded, Shared, Stored, fit_widths, fits, renamed
+from paredown.methods.code.adaptive import Decoder, Encoder, Levels
+from paredown.targets.block_scribe import BLOCKED, BlockScribe
+from paredown.targets.scribe import MOST
 
 MAGIC = b"PDN"
 VERSION = 1
@@ -76,15 +76,12 @@ def read(data: bytes) -> Frozen:
     return frozen
 
 
-class _Scribe(Scribe):
+class _Scribe(BlockScribe):
     """Writes (with an Encoder) or reads (with a Decoder) a network; every method takes what to write, or None."""
 
     def __init__(self, coder: Encoder | Decoder, raw: bytearray) -> None:
-        super().__init__(coder)
-        self.raw, self.raw_at = raw, 0
+        super().__init__(coder, raw)
         self.levels: dict[bool, Levels] = {True: Levels(), False: Levels()}
-        self.by_width: dict[int, Levels] = defaultdict(Levels)
-        self.spent: list[tuple[str, int, int]] = []
 
     def network(self, frozen: Frozen | None = None) -> Frozen:
         """The whole: inputs, nodes, output, tensors."""
@@ -99,26 +96,19 @@ class _Scribe(Scribe):
             before = tensors[slot].shape
         return Frozen(done, tensors)
 
-    def charged(self, item: str, method: Any, *args: Any) -> Any:
-        """Call a method and charge the coded bits and raw bytes that it writes to an item."""
-        start, raw = self.position(), len(self.raw)
-        result = method(*args)
-        self.spent.append((item, self.position() - start, len(self.raw) - raw))
-        return result
-
-    def position(self) -> int:
-        """The bits written so far."""
-        return len(self.coder.out) + self.coder.pending if isinstance(self.coder, Encoder) else 0
-
     def tensor(self, before: tuple[int, ...], stored: Stored | None = None) -> Stored:
         """A slot's content; a vector as long as the last tensor's first dimension says so in one bit."""
-        kind = None if stored is None else ("rounded", "plain", "shared")[[Rounded, Plain, Shared].index(type(stored))]
+        kind = (
+            None
+            if stored is None
+            else ("rounded", "plain", "shared", "rounded")[[Rounded, Plain, Shared, Blocks].index(type(stored))]
+        )
         shape = self.charged("graph", self.slot_shape, before, None if stored is None else stored.shape)
         if math.prod(shape) > MOST:
             raise Damaged(f"a tensor of shape {shape} is too large")
         rounded = self.charged("graph", self.flag, "rounded", None if kind is None else kind == "rounded")
         if rounded:
-            return self.rounded(shape, stored)  # type: ignore[arg-type]
+            return self.coded(shape, stored)  # type: ignore[arg-type]
         shared = self.charged("graph", self.flag, "shared", None if kind is None else kind == "shared")
         if shared:
             return self.shared(shape, stored)  # type: ignore[arg-type]
@@ -129,11 +119,19 @@ class _Scribe(Scribe):
         follows = bool(before) and self.flag("follows", None if shape is None else shape == before[:1])
         return before[:1] if follows else self.shape(shape)
 
-    def rounded(self, shape: tuple[int, ...], stored: Rounded | None = None) -> Rounded:
-        """Codes and steps. A width of 0 says that the entries of the first dimension have widths of their own."""
-        mixed = None if stored is None else stored.widths is not None
-        told = None if stored is None else 0 if mixed else stored.bits
+    def coded(self, shape: tuple[int, ...], stored: Rounded | Blocks | None = None) -> Rounded | Blocks:
+        """Integers times a step, or blocks: what stands in the place of the width says which."""
+        if isinstance(stored, Blocks):
+            told: int | None = BLOCKED
+        else:
+            told = None if stored is None else 0 if stored.widths is not None else stored.bits
         bits = self.charged("graph", self.count, "bits", told)
+        if bits == BLOCKED:
+            return self.blocks(shape, stored if isinstance(stored, Blocks) else None)
+        return self.rounded(shape, bits, stored if isinstance(stored, Rounded) else None)
+
+    def rounded(self, shape: tuple[int, ...], bits: int, stored: Rounded | None = None) -> Rounded:
+        """Codes and steps. A width of 0 says that the entries of the first dimension have widths of their own."""
         widths = None
         if bits == 0:
             bits = self.charged("graph", self.count, "bits", None if stored is None else stored.bits)
@@ -194,13 +192,6 @@ class _Scribe(Scribe):
                 found[at] = self.step(None if values is None else values[at])
         return found.reshape(dims)
 
-    def step(self, value: float | None = None) -> float:
-        """A positive float32: four significant bits where they are enough, else all 32."""
-        if self.flag("short step", None if value is None else value > 0 and is_short(value)):
-            return self.short(value)
-        bits = None if value is None else struct.unpack("<I", struct.pack("<f", value))[0]
-        return struct.unpack("<f", struct.pack("<I", self.coder.even(32, bits)))[0]
-
     def shared(self, shape: tuple[int, ...], stored: Shared | None = None) -> Shared:
         """A table of float32 and indices into it."""
         count = self.charged("graph", self.count, "centroids", None if stored is None else len(stored.centroids))
@@ -212,20 +203,6 @@ class _Scribe(Scribe):
         ranks = None if stored is None else np.argsort(order)[stored.codes.ravel()].tolist()
         found = np.array(self.charged("weights", self.indices, size, count, ranks), dtype=np.int64)
         return Shared(order[found].astype(np.uint8).reshape(shape), table.astype(np.float32))
-
-    def indices(self, size: int, count: int, values: list[int] | None = None) -> list[int]:
-        """Indices below `count` through a binary tree of adaptive contexts."""
-        width = max(1, (count - 1).bit_length())
-        nodes = [context() for _ in range(1 << width)]
-        done = []
-        for at in range(size):
-            place = 1
-            for bit in range(width - 1, -1, -1):
-                place = 2 * place + self.coder.bit(nodes[place], None if values is None else values[at] >> bit & 1)
-            done.append(place - (1 << width))
-        if done and max(done) >= count:
-            raise Damaged(f"an index is beyond its codebook of {count}")
-        return done
 
     def plain(self, shape: tuple[int, ...], array: np.ndarray | None = None) -> np.ndarray:
         """Values as they are, in the raw section; zeros cost a coded bit where there are many, halves two bytes."""
@@ -245,17 +222,6 @@ class _Scribe(Scribe):
         done = np.zeros(size, dtype=kind)
         done[kept] = values.astype(kind)
         return done.reshape(shape)
-
-    def blob(self, kind: np.dtype, count: int, values: np.ndarray | None = None) -> np.ndarray:
-        """Bytes of the raw section."""
-        if values is not None:
-            self.raw += values.astype(kind.newbyteorder("<")).tobytes()
-            return values
-        end = self.raw_at + count * kind.itemsize
-        if end > len(self.raw):
-            raise Damaged("the raw section ends too early")
-        piece, self.raw_at = bytes(self.raw[self.raw_at : end]), end
-        return np.frombuffer(piece, dtype=kind.newbyteorder("<"))
 
 
 def _is_half(array: np.ndarray) -> bool:

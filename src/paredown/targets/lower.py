@@ -12,9 +12,10 @@ from paredown.core.errors import BadInput
 from paredown.graph.frozen import Frozen
 from paredown.graph.spec import Node, Value
 from paredown.targets import lower_layers, lower_moves  # noqa: F401  (they register the lowerings)
-from paredown.targets.onnx_graph import LOWERINGS, OPSET, Graph
+from paredown.targets.onnx_graph import LOWERINGS, Graph
+from paredown.targets.onnx_writer import OPSET
 
-OURS = r"[tcy]\d+(_\d+)?"
+OURS = r"[tcywbskf]\d+(_\d+)?"
 """The names of values inside a model; inputs and outputs get others."""
 
 MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from paredown.core.errors import BadInput
 from paredown.graph.frozen import Rounded
+from paredown.graph.integer_codes import unsigned_levels
 from paredown.graph.spec import Node
 from paredown.targets.onnx_graph import Graph, lowers
 
@@ -55,14 +55,14 @@ def linear(g: Graph, node: Node) -> str:
 
 
 def _matrix(g: Graph, node: Node) -> str:
-    """Return the name of a linear layer's weight; 8-bit codes beside an input on levels have their zero points written out.
+    """Return the name of a linear layer's weight; codes of up to 8 bits beside an input on levels have their zero points written out.
 
     ONNX Runtime 1.31 makes integer products (QGemm) only of those.
     """
     slot = node.args["weight"]
     stored = g.frozen.tensors.get(str(slot))
-    joined = isinstance(stored, Rounded) and stored.bits in range(5, 9) and g.name(node.args["input"]) in g.steps
-    if not joined or slot in g.names:
+    on_levels = g.name(node.args["input"]) in g.steps and slot not in g.names
+    if not (on_levels and isinstance(stored, Rounded) and stored.bits <= 8):
         return str(g.name(slot))
     g.names[slot] = g.dequantized(stored)
     zeros = np.zeros(stored.step.size if stored.step.size > 1 else (), np.int8)
@@ -257,24 +257,18 @@ def adaptive_pool(g: Graph, node: Node) -> Any:
 
 @lowers("fake_quantize_per_tensor_affine")
 def quantized(g: Graph, node: Node) -> str:
-    """QuantizeLinear and DequantizeLinear in 8 bits; where there are fewer levels the codes are clipped in between.
+    """QuantizeLinear and DequantizeLinear in uint8; where there are fewer levels the codes are clipped in between.
 
-    There a runtime can still fuse both with their neighbours to integer operators. ONNX has 4-bit types, but ONNX Runtime
-    1.31 moves such quantizers past max pooling, which then has no kernel.
+    Between them a runtime can still fuse both with their neighbours to integer operators, if all have one type: signed levels
+    are shifted to begin at 0. ONNX has 4-bit types, but ONNX Runtime 1.31 moves such quantizers past max pooling, which
+    then has no kernel.
     """
-    low, high, zero = node.args["quant_min"], node.args["quant_max"], node.args["zero_point"]
-    if not (0 <= low <= zero <= high <= 255 or -128 <= low <= zero <= high <= 127):
-        raise BadInput(f"levels {low} to {high} around {zero} at {node.name} do not fit 8 bits")
-    kind, reach = (TensorProto.UINT8, (0, 255)) if low >= 0 else (TensorProto.INT8, (-128, 127))
+    low, high, zero = unsigned_levels(node)
     step, scale = node.args["scale"], g.constant(node.args["scale"])
-
-    def code(number: int) -> str:
-        return g.hold(helper.make_tensor(f"c{len(g.initializers)}", kind, [], [number]))
-
-    point = code(zero)
+    point = g.store(np.array(zero, np.uint8))
     codes = g.emit("QuantizeLinear", g.name(node.args["self"]), scale, point)
-    if (low, high) != reach:
-        codes = g.emit("Clip", codes, code(low), code(high))
+    if (low, high) != (0, 255):
+        codes = g.emit("Clip", codes, *(g.store(np.array(end, np.uint8)) for end in (low, high)))
     made = g.emit("DequantizeLinear", codes, scale, point)
     g.steps[made] = step
     return made

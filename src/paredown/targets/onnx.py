@@ -1,5 +1,6 @@
 """The `onnx` target: integers with DequantizeLinear, activations as QDQ. Reading needs no torch."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,18 @@ from paredown.core.artifact import Artifact, sha256_of
 from paredown.core.catalog import Card, part
 from paredown.core.errors import BadInput, Damaged
 from paredown.core.store import write_whole
-from paredown.targets.lower import OPSET, build
+from paredown.targets.lower import build
+from paredown.targets.onnx_writer import ITEMS, OPSET
 from paredown.targets.runtime import Predict, predictor
+
+
+def itemised(model: onnx.ModelProto, size: int) -> dict[str, int]:
+    """Return {item: bytes} that sum to `size`: initializers by the letter that their names begin with, the rest graph."""
+    items: dict[str, int] = defaultdict(int)
+    for tensor in model.graph.initializer:
+        if tensor.name[0] in ITEMS:
+            items[ITEMS[tensor.name[0]]] += tensor.ByteSize()
+    return {**items, "graph": size - sum(items.values())}
 
 
 @part("onnx", Card(title="ONNX with QDQ, run in ONNX Runtime", source=f"ONNX opset {OPSET}; onnxruntime.ai"))
@@ -26,9 +37,8 @@ class Onnx:
         model = build(net)
         path = folder / "model.onnx"
         write_whole(path, model.SerializeToString())
-        stored = sum(t.ByteSize() for t in model.graph.initializer)
         size = path.stat().st_size
-        return Artifact("onnx", str(path), size, sha256_of(path), {"weights": stored, "graph": size - stored})
+        return Artifact("onnx", str(path), size, sha256_of(path), itemised(model, size))
 
     def load(self, path: Path) -> Predict:
         """Return `predict(inputs) -> scores` for a file. Raises Damaged or BadInput."""

@@ -1,4 +1,4 @@
-"""The coded part of the packed container below tensors: numbers, flags, floats, and an architecture.
+"""The packed container below tensors: numbers, flags, floats, tables of indices, raw bytes, and an architecture.
 
 One description serves writing and reading, so they cannot drift. See docs/packed-format.md. Needs no torch.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from paredown.core.errors import BadInput, Damaged
 from paredown.graph.ops import OPS
 from paredown.graph.spec import Node, Slot, Spec, Value, references
-from paredown.methods.code.adaptive import Coder, Context, Counts, Decoder, Encoder, context
+from paredown.methods.code.adaptive import Coder, Context, Counts, Decoder, Encoder, Levels, context
 
 _BY_CODE = {op.code: op.name for op in OPS.values()}
 _VALUES = frozenset({"input", "self", "other", "tensors", "mat2", "query", "key", "value", "indices"})
@@ -25,8 +25,11 @@ MOST = 1 << 28
 class Scribe:
     """Writes (with an Encoder) or reads (with a Decoder); every method takes what to write, or None."""
 
-    def __init__(self, coder: Encoder | Decoder) -> None:
+    def __init__(self, coder: Encoder | Decoder, raw: bytearray) -> None:
         self.coder: Coder = coder
+        self.raw, self.raw_at = raw, 0
+        self.spent: list[tuple[str, int, int]] = []
+        self.by_width: dict[int, Levels] = defaultdict(Levels)
         self.flags: dict[str, Context] = defaultdict(context)
         self.counts: dict[str, Counts] = defaultdict(Counts)
         self.exponent = 0
@@ -156,6 +159,49 @@ class Scribe:
         self.exponent = exponent
         part = self.coder.even(3, None if mantissa is None else round(float(mantissa) * 16) - 8)
         return float(np.ldexp((part + 8) / 16, exponent))
+
+    def step(self, value: float | None = None) -> float:
+        """A positive float32: four significant bits where they are enough, else all 32."""
+        if self.flag("short step", None if value is None else value > 0 and is_short(value)):
+            return self.short(value)
+        bits = None if value is None else struct.unpack("<I", struct.pack("<f", value))[0]
+        return struct.unpack("<f", struct.pack("<I", self.coder.even(32, bits)))[0]
+
+    def indices(self, size: int, count: int, values: list[int] | None = None) -> list[int]:
+        """Indices below `count` through a binary tree of adaptive contexts."""
+        width = max(1, (count - 1).bit_length())
+        nodes = [context() for _ in range(1 << width)]
+        done = []
+        for at in range(size):
+            place = 1
+            for bit in range(width - 1, -1, -1):
+                place = 2 * place + self.coder.bit(nodes[place], None if values is None else values[at] >> bit & 1)
+            done.append(place - (1 << width))
+        if done and max(done) >= count:
+            raise Damaged(f"an index is beyond its codebook of {count}")
+        return done
+
+    def blob(self, kind: np.dtype, count: int, values: np.ndarray | None = None) -> np.ndarray:
+        """Bytes of the raw section."""
+        if values is not None:
+            self.raw += values.astype(kind.newbyteorder("<")).tobytes()
+            return values
+        end = self.raw_at + count * kind.itemsize
+        if end > len(self.raw):
+            raise Damaged("the raw section ends too early")
+        piece, self.raw_at = bytes(self.raw[self.raw_at : end]), end
+        return np.frombuffer(piece, dtype=kind.newbyteorder("<"))
+
+    def charged(self, item: str, method: Any, *args: Any) -> Any:
+        """Call a method and charge the coded bits and raw bytes that it writes to an item."""
+        start, raw = self.position(), len(self.raw)
+        result = method(*args)
+        self.spent.append((item, self.position() - start, len(self.raw) - raw))
+        return result
+
+    def position(self) -> int:
+        """The bits written so far."""
+        return len(self.coder.out) + self.coder.pending if isinstance(self.coder, Encoder) else 0
 
 
 def _expected(name: str, default: Any) -> str:

@@ -31,3 +31,20 @@ def test_groups_follow_the_input_channels() -> None:
     torch.testing.assert_close(slot.step, wanted, rtol=1e-3, atol=0)
     assert slot.stored_bits() == 48 * 8 + 12 * 16
     assert torch.equal(slot.step, slot.step.half().float())
+
+
+class TestAsymmetricGroup(GridContract):
+    def part(self) -> Group:
+        return Group(4, 5, False)
+
+
+def test_a_group_has_a_zero_point_of_its_own() -> None:
+    """Groups of positive and of negative weights use all their codes, where symmetric ones use half."""
+    weight = torch.rand((4, 16), generator=torch.Generator().manual_seed(0)) + 0.01
+    weight[:, 8:] *= -1
+    slot = Group(4, 8, False).fit(weight)
+    assert slot.zero.tolist() == [[0, 15]] * 4 and slot.step.shape == (4, 2)
+    assert torch.equal(slot.step, slot.step.half().float())
+    assert slot.stored_bits() == 64 * 4 + 8 * (16 + 4)
+    errors = [float((Group(4, 8, s).fit(weight)() - weight).norm()) for s in (True, False)]
+    assert errors[1] < 0.65 * errors[0]

@@ -39,3 +39,33 @@ def test_settings_outside_their_range_are_refused() -> None:
     for wrong in ({"bits": 1}, {"bits": 17}, {"granularity": "row"}):
         with pytest.raises(BadInput, match=next(iter(wrong))):
             Integer(**wrong)
+
+
+class TestAsymmetric(GridContract):
+    def part(self) -> Integer:
+        return Integer(4, symmetric=False)
+
+
+class TestAsymmetricPerTensor(GridContract):
+    def part(self) -> Integer:
+        return Integer(8, "tensor", False)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 12])
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_an_asymmetric_range_is_used_to_both_ends(bits: int, granularity: str) -> None:
+    """Weights from −1 to 3: the step is the range over 2^bits − 1, zero is a code, no value moves by more than one step."""
+    weight = torch.rand((6, 40), generator=torch.Generator().manual_seed(bits)) * 4 - 1
+    weight[:, 0], weight[:, 1], weight[:, 2] = -1, 3, 0
+    slot = Integer(bits, granularity, False).fit(weight)
+    assert slot.step.shape == slot.zero.shape == (6 if granularity == "channel" else 1, 1)
+    torch.testing.assert_close(slot.step, torch.full_like(slot.step, 4 / (2**bits - 1)))
+    assert slot.codes.min() == 0 and slot.codes.max() == 2**bits - 1
+    assert (slot()[:, 2] == 0).all() and ((slot() - weight).abs() <= slot.step * (1 + 1e-5)).all()
+    assert slot.stored_bits() == 240 * bits + slot.step.numel() * (32 + bits)
+
+
+def test_a_range_on_one_side_is_worth_a_bit() -> None:
+    weight = torch.rand((6, 50), generator=torch.Generator().manual_seed(0))
+    errors = [float((Integer(b, symmetric=s).fit(weight)() - weight).norm()) for b, s in ((4, False), (5, True))]
+    assert errors[0] == pytest.approx(errors[1], rel=0.15)

@@ -15,10 +15,10 @@ from paredown.core.plan import Plan
 from paredown.core.work import Work
 from paredown.graph.capture import capture
 from paredown.graph.net import Net
-from paredown.graph.slots import Free, Grid
+from paredown.graph.slots import Free, Grid, LearnedStep
 from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
 from paredown.methods.loss.cross_entropy import CrossEntropy
-from paredown.methods.quantize.aware import Aware, QuantizationAware, followers, rounded
+from paredown.methods.quantize.aware import FROZEN, Aware, AwareSteps, Norm, QuantizationAware, followers, rounded
 from paredown.methods.quantize.uniform import Uniform
 from paredown.train.data import Data
 from paredown.train.fit import fit
@@ -41,6 +41,11 @@ class TestAware(TrainedStepContract):
             torch.testing.assert_close(out(x), learning(x), rtol=1e-4, atol=1e-5)
             assert all(isinstance(out.slot(name), Grid) for name, _ in out.weighted())
             assert not [node for node in out.spec.nodes if node.op == "batch_norm"]
+
+
+class TestFrozenWithLearnedSteps(TestAware):
+    def part(self) -> QuantizationAware:
+        return QuantizationAware(plan=SHORT, freeze_at=0.5, steps="learned")
 
 
 class TestWithActivations(TrainedStepContract):
@@ -80,6 +85,55 @@ def test_a_training_step_has_the_papers_correction() -> None:
     mean, spread = plain.mean((0, 2, 3)), torch.sqrt(plain.var((0, 2, 3), unbiased=False) + norm.args["eps"])
     wanted = raw * (sigma / spread).view(-1, 1, 1) + (bias - gain * mean / spread).view(-1, 1, 1)
     torch.testing.assert_close(seen[norm.name], wanted, rtol=1e-3, atol=1e-4)
+
+
+class Watch:
+    """A habit that keeps what `see(net, t)` returns after each step."""
+
+    def __init__(self, see: Any) -> None:
+        self.see, self.seen = see, []
+
+    def start(self, net: Net) -> dict:
+        return {}
+
+    def step(self, net: Net, state: dict, t: float) -> dict:
+        self.seen.append((t, self.see(net, t)))
+        return state
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
+def test_once_the_norms_are_frozen_training_and_inference_agree(at: float) -> None:
+    net, (x,) = small_conv(), inputs_for(small_conv(), 32)
+    stem = net.spec.node(followers(net)["stem.weight"].name).args["running_mean"]
+
+    def see(learning: Net, t: float) -> tuple[bool, Tensor]:
+        other, mean = learning.copy(), learning.slot(stem)().clone()
+        return torch.equal(other.train()(x), other.eval()(x)), mean
+
+    watch = Watch(see)
+    part = QuantizationAware(plan=Plan(epochs=5, batch=16), freeze_at=at, habits=(watch,))
+    held = part.apply(net, Work({"fit": trainer(samples(net))}))
+    assert [same for _, (same, _) in watch.seen] == [at < 1 and t >= at for t, _ in watch.seen]
+    before, after = ([mean for t, (_, mean) in watch.seen if late == (t >= at)] for late in (False, True))
+    assert all(torch.equal(mean, after[0]) for mean in after) and (at == 0 or not torch.equal(before[0], after[0]))
+    assert held.spec == QuantizationAware(plan=SHORT).apply(net, Work({"fit": trainer(samples(net))})).spec
+    assert FROZEN not in held.slot_names()
+
+
+def test_learned_steps_have_the_gradients_of_lsq() -> None:
+    """Without a norm the slot is LSQ's, filter by filter; with one it is that of W s, divided by s."""
+    value, upstream = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)
+    gain, variance = Free(torch.tensor([1.0, -2.0, 0.5, 3.0])), Free(torch.tensor([1.0, 4.0, 0.25, 2.0]))
+    for norm in (None, Norm(gain, variance, 1e-5)):
+        slot = AwareSteps(value, 3, norm)
+        factor = slot.factor()
+        wanted = LearnedStep(value * factor, 3, slot.log_step.detach().exp())
+        assert slot.log_step.shape == (4, 1, 1, 1) and torch.equal(slot(), wanted() / factor)
+        assert torch.equal(slot.held()(), wanted.held()())
+        slot().backward(upstream)
+        (wanted() / factor).backward(upstream)
+        torch.testing.assert_close(slot.value.grad, wanted.value.grad * factor)
+        torch.testing.assert_close(slot.log_step.grad, wanted.log_step.grad)
 
 
 def test_gradients_go_straight_through() -> None:
@@ -147,7 +201,9 @@ def test_part_h_two_bits_of_a_multilayer_perceptron() -> None:
         assert qat >= ptq + 25 and qat >= full - 4, (seed, full, qat, ptq)
 
 
-@pytest.mark.parametrize("wrong", [{"bits": 1}, {"activation_bits": 6}, {"plan": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"bits": 1}, {"activation_bits": 6}, {"plan": 3}, {"freeze_at": 2}, {"steps": "all"}]
+)
 def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         QuantizationAware(**wrong)

@@ -12,8 +12,10 @@ from paredown.core.work import Work
 from paredown.graph.net import Net
 from paredown.graph.signs import read_signs_, settle_signs_
 from paredown.methods.quantize.binary_plus import (
+    INPUTS,
     BinaryPlus,
     BinaryPlusTraining,
+    Steepness,
     pull,
     sign_swish,
     sign_swish_slope,
@@ -35,6 +37,13 @@ class TestBinaryPlus(TrainedStepContract):
 class TestWeightsAlone(TrainedStepContract):
     def part(self) -> BinaryPlusTraining:
         return BinaryPlusTraining(binary_inputs=False, real_ends=False, pull=1e-2, power=2, plan=SHORT)
+
+
+class TestLearnedSteepnessAndMedians(TrainedStepContract):
+    flips = 0.02
+
+    def part(self) -> BinaryPlusTraining:
+        return BinaryPlusTraining(scale="median", learn_steepness=True, real_ends=False, plan=SHORT)
 
 
 POINTS = torch.arange(-3000, 3001, dtype=torch.float64) / 1000
@@ -77,6 +86,45 @@ def test_the_gradients_of_weights_and_scales() -> None:
     assert slot.scale.grad.tolist() == [[1 - 2.0], [4 - 8.0]]
     slope = sign_swish_slope(slot.value.detach(), 5.0)
     torch.testing.assert_close(slot.value.grad, upstream * slope * torch.tensor([[1.0], [0.25]]))
+
+
+@pytest.mark.parametrize("steepness", [1.5, 5.0, 10.0])
+def test_the_gradient_of_a_learned_steepness_is_the_difference_quotient(steepness: float) -> None:
+    """dL/db = Σ a · dSS_b/db · upstream, with the signs themselves forwards; b = exp of what is trained."""
+    weight, upstream = torch.randn(3, 40).double() / 3, torch.randn(3, 40).double()
+    slot = BinaryPlus(weight, Steepness(steepness)).double()
+    slot().backward(upstream)
+    scale, tiny = slot.used().detach(), 1e-6
+    rise = sign_swish(weight, steepness * (1 + tiny)) - sign_swish(weight, steepness * (1 - tiny))
+    assert float(slot.steepness.log.grad) == pytest.approx(
+        float((upstream * scale * rise).sum() / (2 * tiny)), rel=1e-5
+    )
+    assert torch.equal(slot(), scale * torch.where(weight >= 0, 1.0, -1.0))
+    assert float(Steepness(50.0)().detach()) == pytest.approx(50)
+
+
+@pytest.mark.parametrize(("kind", "power"), [("median", 1), ("mean", 2)])
+def test_a_taken_scale_is_where_the_pull_is_least(kind: str, power: int) -> None:
+    """R1 of a filter is least at the median of |w|, R2 at the mean: no scale 1 % off is better."""
+    weight = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
+    slot = BinaryPlus(weight, 5.0, kind)
+    best = slot.found(kind)
+    assert best.shape == (4, 1, 1) and not dict(slot.named_parameters()).keys() - {"value"}
+    for row, scale in zip(weight, best.flatten(), strict=True):
+        assert all(pull(row, scale, power) <= pull(row, scale * (1 + off), power) for off in (-0.01, 0.01))
+    assert torch.allclose(slot.held().step, best, rtol=1 / 16)
+    with torch.no_grad():
+        slot.value.mul_(4)
+    assert torch.equal(slot.found(kind), 4 * best), "it follows the weights"
+
+
+def test_steepness_is_learned_for_weights_and_inputs() -> None:
+    net, seen = small_mlp(), []
+    part = BinaryPlusTraining(learn_steepness=True, plan=Plan(epochs=10, batch=16))
+    held = part.apply(net, Work({"fit": trainer(samples(net), 0, seen)}))
+    found = [float(slot()) for slot in seen[0].modules() if isinstance(slot, Steepness)]
+    assert len(found) == 2 and all(b != 5 and 1 <= b <= 50 for b in found)
+    assert INPUTS in seen[0].slot_names() and INPUTS not in held.slot_names()
 
 
 def test_the_sign_of_an_input_has_the_slope_of_sign_swish_and_settles_into_plain_signs() -> None:
@@ -126,7 +174,9 @@ def test_scales_are_trained() -> None:
     assert held.slot("2.weight").step.shape == (16, 1) and held.slot("2.weight").bits == 1
 
 
-@pytest.mark.parametrize("wrong", [{"steepness": 0.0}, {"pull": -1.0}, {"power": 3}, {"binary_inputs": 5}])
+@pytest.mark.parametrize(
+    "wrong", [{"steepness": 0.0}, {"scale": "max"}, {"pull": -1.0}, {"power": 3}, {"binary_inputs": 5}]
+)
 def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         BinaryPlusTraining(**wrong)

@@ -12,9 +12,10 @@ from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.core.work import Work
 from paredown.cost.count import count, layers
+from paredown.graph.activations import CONSTANT
 from paredown.graph.net import Net
 from paredown.graph.slots import Grid
-from paredown.methods.quantize.bit_pruning import BitLength, BitPruning, levels, mixed
+from paredown.methods.quantize.bit_pruning import BitLength, BitPruning, InputLength, levels, mixed, mixed_range
 from paredown.methods.quantize.uniform import grid
 
 SHORT = Plan(epochs=4, batch=16)
@@ -26,6 +27,15 @@ class TestBitPruning(TrainedStepContract):
 
     def settings(self) -> list[BitPruning]:
         return [BitPruning(0.5, "macs", 6, 0.25, plan=Plan(epochs=3))]
+
+
+class TestWithActivations(TrainedStepContract):
+    """What differs in a file is by one level: a value on the border between two."""
+
+    flips = 0.1
+
+    def part(self) -> BitPruning:
+        return BitPruning(0.3, activations=True, plan=SHORT)
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -63,6 +73,61 @@ def test_the_slope_in_bits_is_the_difference_of_the_two() -> None:
     assert torch.equal(value.grad, upstream)
 
 
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_inputs_are_rounded_to_the_levels_of_a_range(bits: int) -> None:
+    """2^n levels, zero among them, no value of the range further than one from its own, ends and the slope as for weights."""
+    value = draw(20, 30).double() + 0.5
+    low, high = float(value.min()), float(value.max())
+    length, upstream = torch.tensor(bits + 0.3, dtype=torch.float64, requires_grad=True), draw(20, 30, seed=1).double()
+    whole, next_one = (mixed_range(value, torch.tensor(float(n)), (low, high)) for n in (bits, bits + 1))
+    step = (high - low) / (2**bits - 1)
+    assert len(whole.unique()) <= 2**bits and not mixed_range(torch.zeros(1), length, (low, high)).any()
+    assert (whole - value).abs().max() <= step * (1 + 1e-9)
+    leaf = value.clone().requires_grad_()
+    made = mixed_range(leaf, length, (low, high))
+    torch.testing.assert_close(made, 0.7 * whole + 0.3 * next_one)
+    made.backward(upstream)
+    assert float(length.grad) == pytest.approx(float((upstream * (next_one - whole)).sum()), rel=1e-6, abs=1e-9)
+    assert torch.equal(leaf.grad, upstream)
+    outside = torch.tensor([low - 1, high + 1, high / 2], dtype=torch.float64, requires_grad=True)
+    mixed_range(outside, length.detach(), (low, high)).sum().backward()
+    assert outside.grad.tolist() == [0, 0, 1]
+
+
+def test_the_range_of_an_input_is_the_batchs_until_its_length_is_settled() -> None:
+    module, first, second = InputLength(4, torch.device("cpu")), draw(64, 8), 3 * draw(64, 8, seed=1)
+    assert torch.equal(module.eval()(first), first), "nothing is known yet"
+    module.train()
+    for x in (first, second):
+        found = float(x.min()), float(x.max())
+        assert torch.equal(module(x), mixed_range(x, torch.tensor(4.0), found))
+    ends = [0.95 * float(a) + 0.05 * float(b) for a, b in zip(first.aminmax(), second.aminmax(), strict=True)]
+    assert module.range() == pytest.approx(ends)
+    module.length.settle_()
+    trained = module(second)
+    assert torch.equal(trained, module.eval()(second)) and torch.equal(
+        trained, mixed_range(second, torch.tensor(4.0), module.range())
+    )
+
+
+def test_lengths_of_inputs_fall_with_the_price_too_on_digits() -> None:
+    """Means of both kinds of length after four epochs, three seeds: 8 without a price, at a rate of 0.1 at most 6."""
+    for seed in range(3):
+        train, test = digits(seed)
+        found = {}
+        for rate, epochs in ((0.0, 1), (0.1, 4)):
+            part = BitPruning(rate, activations=True, plan=Plan(epochs=epochs, lr=6e-3))
+            held = part.apply(mlp(seed), Work({"fit": trainer(train, seed)})).eval()
+            inputs = [(n.args["quant_max"] + 1).bit_length() - 1 for n in held.spec.nodes if n.op == CONSTANT]
+            weights = [held.slot(name).bits for name, _ in held.weighted()]
+            assert len(inputs) == len(weights) == 2
+            assert set(count(held).macs_by_bits) == {f"w{w}a{a}" for w, a in zip(weights, inputs, strict=True)}
+            found[rate] = sum(inputs) / 2, sum(weights) / 2, accuracy(held, test)
+        for kind in (0, 1):
+            assert found[0.0][kind] >= 7 and found[0.1][kind] <= 6, (seed, found)
+        assert found[0.1][2] >= accuracy(mlp(seed), test) - 3, (seed, found)
+
+
 def lengths(net: Net, rate: float, seed: int, weigh: str = "layers") -> tuple[list[int], float]:
     train, test = digits(seed)
     part = BitPruning(rate, weigh, plan=Plan(epochs=16))
@@ -87,7 +152,7 @@ def test_lengths_are_settled_rounded_up_and_held_as_integers() -> None:
             return {}
 
         def step(self, net: Net, state: dict, t: float) -> dict:
-            found.append((t, {n: float(net.slot(n).used()) for n, _ in net.weighted()}))
+            found.append((t, {n: float(net.slot(n).length()) for n, _ in net.weighted()}))
             return state
 
     part = BitPruning(0.3, tune=0.25, habits=(Watch(),), plan=Plan(epochs=12, batch=16, lr=1e-2))
@@ -104,9 +169,9 @@ def test_lengths_are_settled_rounded_up_and_held_as_integers() -> None:
 def test_a_settled_length_is_exact_and_gets_no_gradient() -> None:
     for start in (2.2, 3.0, 7.9):
         slot = BitLength(draw(20, 30), start)
-        slot.settle_()
+        slot.length.settle_()
         slot().square().sum().backward()
-        assert float(slot.used()) == math.ceil(start) and slot.length.grad is None
+        assert float(slot.length()) == math.ceil(start) and slot.length.value.grad is None
         assert torch.equal(slot(), slot.held()())
 
 
@@ -125,7 +190,23 @@ def test_what_a_length_is_averaged_over(weigh: str) -> None:
     assert wide / deep == pytest.approx(wanted[weigh])
 
 
-@pytest.mark.parametrize("wrong", [{"rate": -1.0}, {"weigh": "all"}, {"start": 9}, {"tune": 0.0}])
+@pytest.mark.parametrize("weigh", ["layers", "weights", "macs"])
+def test_what_the_lengths_of_inputs_weigh(weigh: str) -> None:
+    """λ of layers: 1 over twice their number; by footprint the values of one sample; MACs of all layers that read it."""
+    net = small_conv()
+    shares = BitPruning(weigh=weigh, activations=True).shares(net)
+    rows, nodes = {row.slot: row for row in layers(net)}, {str(w): node for w, node in net.weighted()}
+    assert sum(shares.values()) == pytest.approx(1) and len(shares) == 10
+    wide, stem = (shares[f"{nodes[name].args['input']}_quantized"] for name in ("wide.weight", "stem.weight"))
+    if weigh == "layers":
+        assert set(shares.values()) == {0.1}
+    elif weigh == "weights":
+        assert wide / stem == pytest.approx(8) and wide / shares["wide.weight"] == pytest.approx(8 * 64 / (12 * 8 * 9))
+    else:
+        assert wide / stem == pytest.approx(rows["wide.weight"].macs / rows["stem.weight"].macs)
+
+
+@pytest.mark.parametrize("wrong", [{"activations": 1.5}, {"rate": -1.0}, {"weigh": "all"}, {"start": 9}, {"tune": 0.0}])
 def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         BitPruning(**wrong)

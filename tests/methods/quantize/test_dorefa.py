@@ -17,7 +17,14 @@ from paredown.graph.activations import CONSTANT
 from paredown.graph.capture import capture
 from paredown.graph.net import Net
 from paredown.graph.slots import Codebook, Grid
-from paredown.methods.quantize.dorefa import DoReFa, RoundedGradient, TanhWeight, quantize_unit, round_gradient, squeezed
+from paredown.methods.quantize.dorefa import (
+    DoReFa,
+    RoundedGradient,
+    TanhWeight,
+    quantize_unit,
+    round_gradient,
+    squeezed,
+)
 
 SHORT = Plan(epochs=2, batch=16)
 
@@ -138,18 +145,19 @@ def test_rounded_gradients_have_the_levels_of_their_samples_largest(bits: int) -
     assert torch.equal(rounded[2], grad[2]), "a sample without a gradient gets none"
     for made, most in zip(rounded[:2], grad[:2].abs().amax((1, 2)), strict=True):
         codes = (made / most * high + high) / 2
-        assert (codes - codes.round()).abs().max() < 1e-9 and (bits > 4 or len(codes.round().unique()) == 2**bits)
-        assert float(codes.min()) == pytest.approx(0, abs=1e-9) and float(codes.max()) == pytest.approx(high)
+        assert (codes - codes.round()).abs().max() < 1e-9 and (bits > 2 or len(codes.round().unique()) == 2**bits)
+        assert float(codes.min()) >= -1e-9 and float(codes.max()) <= high + 1e-9
+        assert float(made.abs().max()) == pytest.approx(float(most))
     assert ((rounded - grad).abs() <= 2 * grad.abs().amax((1, 2), keepdim=True) / high * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_rounded_gradients_are_right_on_the_average(bits: int) -> None:
-    """20,000 draws of each of 60 entries: the mean is within 5 standard errors, a level's width being 2 max|dr| / (2^k − 1)."""
+    """2,000 draws of each of 60 entries: the mean is within 5 standard errors; a level is 2 max|dr| / (2^k − 1) wide."""
     grad = draw(2, 30).double()
     width = 2 * grad.abs().amax(1, keepdim=True) / (2**bits - 1)
-    noise = torch.rand((20_000, 2, 30), generator=torch.Generator().manual_seed(0), dtype=grad.dtype) - 0.5
-    mean = torch.stack([round_gradient(grad, bits, one) for one in noise[:2000]]).mean(0)
+    noise = torch.rand((2000, 2, 30), generator=torch.Generator().manual_seed(0), dtype=grad.dtype) - 0.5
+    mean = torch.stack([round_gradient(grad, bits, one) for one in noise]).mean(0)
     assert ((mean - grad).abs() <= 5 * width / 2 / 2000**0.5).all()
 
 
@@ -166,7 +174,9 @@ def test_gradients_are_rounded_at_the_outputs_of_the_layers_whose_weights_are() 
     assert ((value.grad / most * 1.5 + 1.5).round() / 1.5 - 1 - value.grad / most).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("wrong", [{"bits": 0}, {"gradient_bits": 9}, {"activation_bits": 9}, {"size": "two"}, {"real_ends": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{"bits": 0}, {"gradient_bits": 9}, {"activation_bits": 9}, {"size": "two"}, {"real_ends": 2}]
+)
 def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         DoReFa(**wrong)

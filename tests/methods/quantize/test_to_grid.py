@@ -1,12 +1,12 @@
 """Any grid, applied to a network's weights."""
 
+import numpy as np
 import pytest
 import torch
 
 from contracts.nets import inputs_for, small_mlp
 from contracts.step import StepContract
 from paredown.core.catalog import entries
-from paredown.core.errors import BadInput
 from paredown.core.recipe import Recipe
 from paredown.core.work import Work
 from paredown.cost.count import count
@@ -48,8 +48,9 @@ def test_every_grid_keeps_most_of_the_function_at_its_default(name: str) -> None
     assert count(held).bits < 0.6 * count(net).bits
 
 
-def test_a_form_that_no_file_takes_is_refused_in_one_line() -> None:
-    held = ToGrid(OcpMx("mxfp4")).apply(small_mlp(), Work())
-    with pytest.raises(BadInput, match="fp4_e2m1 in blocks of 32, which no file format takes yet"):
-        freeze(held)
-    freeze(ToGrid(PowerOfTwo(3)).apply(small_mlp(), Work()))
+@pytest.mark.parametrize("name", [e.name for e in entries("grid")])
+def test_files_take_every_grid(name: str) -> None:
+    recipe = Recipe.of_json([{"part": "quantize.to_grid", "grid": {"part": name}}])
+    held = recipe.steps[0].apply(small_mlp(), Work())
+    for slot, stored in freeze(held).tensors.items():
+        assert np.array_equal(stored.value, held.slot(slot)().detach().numpy())

@@ -9,7 +9,7 @@ from contracts.trained_step import TrainedStepContract, samples, trainer
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.core.work import Work
-from paredown.cost.count import stored_bits
+from paredown.cost.count import count, stored_bits
 from paredown.graph.freeze import freeze
 from paredown.graph.slots import Codebook
 from paredown.methods.quantize.trained_ternary import LEAST, TrainedTernary, TrainedTernaryQuantization, sides
@@ -29,6 +29,11 @@ class TestTrainedTernary(TrainedStepContract):
 class TestAllLayers(TrainedStepContract):
     def part(self) -> TrainedTernaryQuantization:
         return TrainedTernaryQuantization(threshold=0.3, real_ends=False, plan=SHORT)
+
+
+class TestConstantSparsity(TrainedStepContract):
+    def part(self) -> TrainedTernaryQuantization:
+        return TrainedTernaryQuantization(sparsity=0.5, plan=SHORT)
 
 
 def slot() -> TrainedTernary:
@@ -53,6 +58,34 @@ def test_the_border_is_a_share_of_the_largest() -> None:
     plus, minus = sides(value, 0.05)
     assert plus.tolist() == [True, False, False, False, True]
     assert minus.tolist() == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9])
+def test_a_constant_share_is_zero_whatever_the_training_does(sparsity: float) -> None:
+    """The smallest round(r · n) in size are 0, at the start, after every step and in what is held."""
+    value = torch.randn(30, 41, generator=torch.Generator().manual_seed(0))
+    made = TrainedTernary(value, 0.05, sparsity)
+    optimiser = torch.optim.SGD([made.value], lr=0.3)
+    for _ in range(5):
+        out = made()
+        assert int((out == 0).sum()) == round(sparsity * out.numel())
+        size = made.value.detach().abs()
+        assert size[out == 0].max() < size[out != 0].min() and ((out > 0) == (made.value > 0))[out != 0].all()
+        before = out.detach()
+        optimiser.zero_grad()
+        (out - torch.randn(30, 41)).square().sum().backward()
+        optimiser.step()
+    assert not torch.equal(made(), before) and torch.equal(made.held()(), made())
+    assert TrainedTernary(value, 0.05, 1e-9)().count_nonzero() == value.numel()
+
+
+def test_storage_and_arithmetic_are_counted_apart() -> None:
+    """An index of a codebook is stored in two bits; what is looked up is multiplied as a float of 32."""
+    net = mlp(0)
+    held = TrainedTernaryQuantization(real_ends=False, plan=SHORT).apply(net, Work({"fit": trainer(samples(net))}))
+    before, after = count(net), count(held)
+    assert after.macs_by_bits == {"w32a32": before.macs} and after.bops == before.bops
+    assert before.bits - after.bits == 30 * (6400 + 1000) - 2 * 3 * 32
 
 
 def test_sizes_start_at_the_means_and_stay_positive() -> None:
@@ -101,7 +134,7 @@ def test_digits_with_trained_ternary_weights() -> None:
         assert mine >= full - 3, (seed, full, mine)
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 1.0}, {"real_ends": "no"}])
+@pytest.mark.parametrize("wrong", [{"threshold": 1.0}, {"sparsity": 1.0}, {"real_ends": "no"}])
 def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         TrainedTernaryQuantization(**wrong)

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paredown.core.catalog import Card, part
 from paredown.core.knob import knob
-from paredown.graph.blocks import Blocked
-from paredown.graph.number import FLOATS, values
-from paredown.graph.slots import Codebook
+from paredown.graph.blocks import Blocked, in_blocks
+from paredown.graph.number import FLOATS
 
 NAMES = ("fp8_e4m3", "fp8_e5m2", "fp6_e3m2", "fp6_e2m3", "fp4_e2m1", "fp16", "bf16")
 
@@ -25,19 +23,16 @@ class Minifloat:
     number: the format. scale: "largest" divides by a step so that the largest |w| is the format's largest value (for
     the 4- to 8-bit formats; the 16-bit ones have the range), "none" casts as it is.
 
-    Formats of 8 bits and less are held as a table of their values, which every file format takes. Codes that stand
-    for no number have a zero there and are never used.
+    The codes are the format's bit patterns, in memory and in files. Those that stand for no number are never used.
     """
 
     number: str = knob("fp8_e4m3", among=NAMES)
     scale: str = knob("largest", among=("largest", "none"))
 
-    def fit(self, weight: Tensor) -> nn.Module:
+    def fit(self, weight: Tensor) -> Blocked:
         """Return the weight's codes, which are the format's bit patterns."""
         number, plain = FLOATS[self.number], weight.detach()
-        if number.bits > 8:
-            return Blocked.rounding(plain, plain.new_ones(1, 1), self.number, max(1, plain[:1].numel()), 0)
-        largest = float(plain.abs().max())
-        step = largest / number.largest if self.scale == "largest" and largest else 1.0
-        table = torch.nan_to_num(values(number), 0.0, 0.0, 0.0) * step
-        return Codebook(number.encode(plain.double() / step), table.to(plain))
+        row, scaled = in_blocks(plain, 0).shape[2], number.bits <= 8 and self.scale == "largest"
+        largest = float(plain.abs().max()) if scaled else 0.0
+        step = plain.new_full((1, 1), largest / number.largest if largest else 1.0)
+        return Blocked.rounding(plain, step, self.number, row, 32 if scaled else 0)

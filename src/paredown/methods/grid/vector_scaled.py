@@ -43,4 +43,4 @@ class VectorScaled:
         step = torch.where(largest > 0, step, torch.zeros_like(step))
         step = torch.where(step.amax(1, keepdim=True) > 0, step, torch.ones_like(step))
         coarse, fine = two_levels(step, self.scale_bits)
-        return Blocked.rounding(weight, coarse * fine, f"int{self.bits}", self.block, self.scale_bits, 32)
+        return Blocked.rounding(weight, fine, f"int{self.bits}", self.block, self.scale_bits, coarse=coarse)

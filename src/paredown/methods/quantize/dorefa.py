@@ -85,7 +85,8 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return round_gradient(grads[0], ctx.bits, torch.rand_like(grads[0]) - 0.5), None
+        grad = grads[0].to(torch.promote_types(grads[0].dtype, torch.float32))
+        return round_gradient(grad, ctx.bits, torch.rand_like(grad) - 0.5).to(grads[0].dtype), None
 
 
 class RoundedGradient(nn.Module):
