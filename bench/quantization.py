@@ -149,11 +149,12 @@ def classes(model: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
     return torch.cat([model(part).argmax(1) for part in x.split(500)]).numpy()
 
 
-def run(work: Path, names: list[str], seeds: list[int], tools: list[str], modes: list[str], epochs: float) -> None:
-    """Fill in the rows that `work` lacks."""
-    for name in names:
-        for seed in seeds:
-            case = trained(work, name, seed, epochs)
+def run(asked: argparse.Namespace) -> None:
+    """Fill in the rows that the folder of work lacks."""
+    work, tools, modes = asked.work, asked.tools.split(","), asked.modes.split(",")
+    for name in asked.tasks:
+        for seed in asked.seeds:
+            case = trained(work, name, seed, asked.epochs)
             keep(
                 work,
                 case,
@@ -164,7 +165,7 @@ def run(work: Path, names: list[str], seeds: list[int], tools: list[str], modes:
                 {},
             )
             for mode in modes:
-                for width in WIDTHS:
+                for width in (w for w in WIDTHS if w.name in asked.widths):
                     for tool in tools:
                         if not place(work, name, seed, width.name, mode, tool).exists():
                             attempt(work, case, width, mode, tool)
@@ -256,6 +257,7 @@ if __name__ == "__main__":
     parser.add_argument("tasks", nargs="*", default=[])
     parser.add_argument("--work", type=Path, default=Path("runs/quantization"))
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument("--widths", nargs="*", default=[width.name for width in WIDTHS])
     parser.add_argument("--tools", default="paredown,nncf,torchao,brevitas")
     parser.add_argument("--modes", default="ptq,qat")
     parser.add_argument("--epochs", type=float, default=0.3)
@@ -268,7 +270,7 @@ if __name__ == "__main__":
             for seed in asked.seeds:
                 trained(asked.work, name, seed, asked.epochs)
     elif asked.verb == "run":
-        run(asked.work, asked.tasks, asked.seeds, asked.tools.split(","), asked.modes.split(","), asked.epochs)
+        run(asked)
     else:
         table(asked.work)
         shown(RESULTS / "quantization_summary.csv")
