@@ -64,10 +64,10 @@ def windows(node: Node, x: Tensor, kernel: tuple[int, ...]) -> Tensor:
 @torch.no_grad()
 def second_moments(node: Node, x: Tensor, kernel: tuple[int, ...]) -> Tensor:
     """Return Σ x xᵀ of what each group's weights are multiplied with, [groups, inputs, inputs]."""
-    parts = (windows(node, part, kernel) for part in x.split(PICTURES))
     total: Tensor | None = None
-    for part in parts:
-        product = part @ part.transpose(1, 2)
+    for some in x.split(PICTURES):
+        laid = windows(node, some, kernel)
+        product = laid @ laid.transpose(1, 2)
         total = product if total is None else total + product
     assert total is not None
     return total
@@ -116,5 +116,5 @@ class Gptq:
         most = rows.abs().amax(1, keepdim=True) * self.reach if self.reach else least_squares_clip(rows, self.bits)
         step = symmetric(most, self.bits).step
         each = zip(rows.chunk(len(second)), second, step.chunk(len(second)), strict=True)
-        codes = torch.cat([round_in_order(part, moment, own, high, self.damp) for part, moment, own in each])
+        codes = torch.cat([round_in_order(some, moment, own, high, self.damp) for some, moment, own in each])
         return Grid(codes.reshape(weight.shape), step.reshape(-1, *[1] * (weight.dim() - 1)), self.bits)
