@@ -9,15 +9,14 @@ A row is one (task, seed, width, mode, tool). mode "ptq": 512 calibration pictur
 same batches of the train split in the same loop (AdamW, cosine; the others with cross-entropy, ours with the float network's
 softened scores, which are part of a recipe here): `--epochs`, or for a peer that would take
 longer what fits the time that ours took. Accuracy is on all 10,000
-test pictures, met once by each row; ours is that of the exported ONNX file in ONNX Runtime, the others' that of their
-own fake-quantized module. All layers have the width, the first and the last too. `val` chose nothing here.
+test pictures, met once by each row (mode "either", in the summary: of the two the one that is better on validation, for each tool); ours is that of the exported ONNX file in ONNX Runtime, the others' that of their
+own fake-quantized module. All layers have the width, the first and the last too.
 """
 
 import argparse
 import csv
 import json
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -61,6 +60,7 @@ PLANS = {
     ),
 }
 SEEDS = (0, 1, 2)
+TOOLS = ("paredown", *PEERS)
 HARD, SOFT = CrossEntropy(), Soften(temperature=4.0, share=1.0)
 
 
@@ -211,32 +211,38 @@ def keep(
 
 def table(work: Path) -> None:
     """Write every row, and ours against the best peer: the mean difference over seeds and pictures with its interval."""
-    rows, rights = [], {}
+    rows, rights, best = [], {}, {}
     for path in sorted(work.glob("*_*_*_*_*.json")):
         task, seed, width, mode, tool = path.stem.split("_")
         row = json.loads(path.read_text())
         rows.append({"task": task, "seed": int(seed), "width": width, "mode": mode, "tool": tool, "n": 10_000,
                      **{k: row.get(k, "") for k in ("val", "test", "seconds", "onnx_bytes", "packed_bytes", "why")}})  # fmt: skip
-        if "test" in row:
-            rights.setdefault((task, width, mode), {}).setdefault(tool, {})[seed] = np.unpackbits(
-                np.load(path.with_suffix(".npy"))
-            )[:10_000].astype(int)
+        if "test" not in row:
+            continue
+        right = np.unpackbits(np.load(path.with_suffix(".npy")))[:10_000].astype(int)
+        rights.setdefault((task, width, mode), {}).setdefault(tool, {})[int(seed)] = right
+        if row["val"] > best.get((task, width, tool, seed), 0):
+            best[task, width, tool, seed] = row["val"]
+            rights.setdefault((task, width, "either"), {}).setdefault(tool, {})[int(seed)] = right
     write("quantization.csv", rows)
-    write("quantization_summary.csv", [summary(key, tools) for key, tools in rights.items() if "paredown" in tools])
+    lines = [summary(key, tools) for key, tools in sorted(rights.items()) if "paredown" in tools and len(tools) > 1]
+    write("quantization_summary.csv", lines)
 
 
-def summary(key: tuple[str, str, str], tools: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
-    """Return one width's line. The interval is 95 %, of the paired difference over all seeds' pictures."""
-    means = {tool: statistics.mean(right.mean() for right in seeds.values()) for tool, seeds in tools.items()}
-    peers = {tool: mean for tool, mean in means.items() if tool != "paredown"}
-    line: dict[str, Any] = dict(zip(("task", "width", "mode"), key, strict=True))
-    line |= {tool: round(means[tool], 4) if tool in means else "" for tool in ("paredown", *PEERS)}
-    if not peers:
-        return line | {"best": "", "difference": "", "low": "", "high": ""}
-    best = max(peers, key=peers.__getitem__)
-    pairs = np.concatenate([tools["paredown"][s] - tools[best][s] for s in tools["paredown"] if s in tools[best]])
-    half = 1.96 * pairs.std(ddof=1) / np.sqrt(len(pairs))
-    mean = pairs.mean()
+def summary(key: tuple[str, str, str], tools: dict[str, dict[int, np.ndarray]]) -> dict[str, Any]:
+    """Return one width's line: means over the seeds that all tools there have, and ours less the best peer's.
+
+    The interval is 95 %, of the paired difference over all those seeds' pictures.
+    """
+    seeds = sorted(set.intersection(*(set(own) for own in tools.values())))
+    line: dict[str, Any] = dict(zip(("task", "width", "mode"), key, strict=True)) | {"seeds": len(seeds)}
+    if not seeds:
+        return line | dict.fromkeys((*TOOLS, "best", "difference", "low", "high"), "")
+    means = {tool: float(np.mean([own[seed].mean() for seed in seeds])) for tool, own in tools.items()}
+    best = max((tool for tool in means if tool != "paredown"), key=means.__getitem__)
+    pairs = np.concatenate([tools["paredown"][seed] - tools[best][seed] for seed in seeds])
+    mean, half = float(pairs.mean()), 1.96 * float(pairs.std(ddof=1)) / math.sqrt(len(pairs))
+    line |= {tool: round(means[tool], 4) if tool in means else "" for tool in TOOLS}
     return line | {
         "best": best,
         "difference": round(mean, 4),

@@ -52,11 +52,11 @@ def windows(node: Node, x: Tensor, kernel: tuple[int, ...]) -> Tensor:
     """Return what each weight of a layer is multiplied with, [groups, inputs of a group, places], in the weight's order."""
     if node.op == "linear":
         return x.reshape(-1, x.shape[-1]).T[None]
+    stride, padding, dilation = (tuple(node.get(k)) for k in ("stride", "padding", "dilation"))
     if node.op == "conv1d":
         x, kernel = x[:, :, None], (1, *kernel)
-    sizes = {k: list(node.get(k)) for k in ("dilation", "padding", "stride")}
-    sizes = {k: [{"padding": 0}.get(k, 1), *v] if len(v) == 1 and node.op == "conv1d" else v for k, v in sizes.items()}
-    laid = F.unfold(x, kernel, **sizes)
+        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
+    laid = F.unfold(x, kernel, dilation, padding, stride)
     groups = node.get("groups")
     return laid.transpose(0, 1).reshape(groups, len(laid[0]) // groups, -1)
 
