@@ -122,9 +122,12 @@ class Cause:
 
     @property
     def best(self) -> Undone | None:
-        """The cheapest way that takes away nearly as much of the divergence (80 %) as the best of them, or None."""
+        """The cheapest way that takes away nearly as much of the divergence (80 %) as the best of them; None if none was measured.
+
+        Where every way adds divergence (other layers' errors had made up for this one's), the one that adds least.
+        """
         most = max((one.gain.share for one in self.undone), default=0.0)
-        return next((one for one in self.undone if one.gain.share >= 0.8 * most), None)
+        return next((one for one in self.undone if one.gain.share >= min(0.8 * most, most)), None)
 
 
 @dataclass(frozen=True)
