@@ -1,5 +1,7 @@
 """Widths chosen by integer programming: what is asked is what the network holds, computes and takes in a file."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -72,6 +74,17 @@ def test_the_mean_width_is_met_and_more_bits_harm_less(granularity: str) -> None
         sums.append(sum(row[w.index(b)] for row, w, b in zip(harms, trials.widths, chosen, strict=True)))
         assert bits - 1.2 < mean_bits(asked.apply(net, work)) <= bits
     assert sums[0] > sums[1] > sums[2]
+
+
+def test_one_width_meets_its_own_mean_whatever_the_sizes_are() -> None:
+    """Shares of these sizes times 3, 6 and 7 bits add up to more in floats."""
+    sizes = (13, 13, 8, 8, 2)
+    layers = [nn.Linear(inside, outside, bias=False) for inside, outside in itertools.pairwise(sizes)]
+    net = capture(nn.Sequential(*layers), torch.rand(2, 13))
+    work = Work({"calib": (torch.rand(8, 13), torch.zeros(8, dtype=torch.long))})
+    for bits in (3, 6, 7):
+        out = Mixed(float(bits), widths=(bits,)).apply(net, work)
+        assert {out.slot(name).bits for name, _ in out.weighted()} == {bits}
 
 
 def test_what_is_tried_is_what_is_held() -> None:
