@@ -112,6 +112,11 @@ def calibrate(net: Net, x: Tensor, batch: int = 64, wanted: Iterable[str] | None
     return found
 
 
+def by_channel(node: Node, value: Tensor) -> Tensor:
+    """Return a layer's output as [output channels, all its values]."""
+    return value.movedim(-1 if node.op == "linear" else 1, 0).flatten(1)
+
+
 @torch.no_grad()
 def moments(net: Net, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """Return {node: (mean, deviation) of each output channel} over `x`, for every convolution and linear layer."""
@@ -119,7 +124,7 @@ def moments(net: Net, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
 
     def watch(node: Node, value: Tensor) -> None:
         if node.op in WEIGHTED:
-            rows = value.movedim(-1 if node.op == "linear" else 1, 0).flatten(1)
+            rows = by_channel(node, value)
             found[node.name] = rows.mean(1), rows.std(1, correction=0)
 
     net.eval().run(x, watch=watch)

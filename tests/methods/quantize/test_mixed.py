@@ -140,7 +140,7 @@ def test_weight_bytes_plain_and_as_coded_are_near_the_file() -> None:
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (Mixed(1.5, widths=(2, 4)), "1.5 bits per weight cannot be met; the least possible is 2"),
+        (Mixed(1.5, widths=(2, 4)), r"bits \(1.5 a weight\) cannot be met; the least possible is"),
         (Mixed(0, widths=(2,), limits=Limits(weight_bytes=9)), "9 bytes of weights cannot be met; the least possible is "),
         (Mixed(0, limits=Limits(ram_bytes=99)), "99 bytes of memory cannot be met; the least possible is "),
         (Mixed(0, widths=(2,), limits=Limits(bops=99)), "99 bit operations cannot be met; the least possible is "),

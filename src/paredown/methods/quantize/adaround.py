@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from paredown.core.catalog import Card, part
 from paredown.core.knob import knob
 from paredown.core.work import Work
-from paredown.graph.linear import symmetric
+from paredown.graph.latent import by_filter
 from paredown.graph.net import Net
 from paredown.graph.slots import Free, Grid
 from paredown.graph.spec import Node, Spec, Value
 from paredown.graph.storing import storing
-from paredown.methods.quantize.clipped import least_squares_clip
+from paredown.methods.quantize.clipped import step_within
 
 ZETA, GAMMA = 1.1, -0.1
 WARM = 0.2
@@ -75,15 +75,12 @@ def layer_net(net: Net, node: Node) -> Net:
 
 @torch.no_grad()
 def values_of(net: Net, x: Tensor, name: str) -> Tensor:
-    """Return the value `name` of the network for the inputs `x`."""
-    found = {net.spec.inputs[0][0]: x}
-
-    def watch(node: Node, value: Tensor) -> None:
-        if node.name == name:
-            found[name] = value
-
-    net.eval().run(x, watch=watch)
-    return found[name]
+    """Return the value `name` of the network for the inputs `x`; what comes after it is not computed."""
+    names = [node.name for node in net.spec.nodes]
+    if name not in names:
+        return x
+    spec = Spec(net.spec.inputs, net.spec.nodes[: names.index(name) + 1], Value(name))
+    return Net(spec, {slot: net.slot(slot) for slot in spec.slot_users()}).eval()(x)
 
 
 @part("quantize.adaround", Card(title="AdaRound", paper="arxiv:2004.10568", year=2020,
@@ -126,12 +123,10 @@ class AdaRound:
 
     def step_of(self, weight: Tensor) -> Tensor:
         """Return the step between the levels of a weight."""
-        whole = self.granularity == "tensor" or weight.dim() < 2
-        rows = weight.reshape(1, -1) if whole else weight.flatten(1)
-        if self.bits == 1:
-            return rows.abs().mean(1).view([] if whole else [-1, *[1] * (weight.dim() - 1)])
-        most = rows.abs().amax(1, keepdim=True) * self.reach if self.reach else least_squares_clip(rows, self.bits)
-        return symmetric(most.view([] if whole else [-1, *[1] * (weight.dim() - 1)]), self.bits).step
+        each = self.granularity == "channel"
+        if self.bits > 1:
+            return step_within(weight, self.bits, self.reach, each)
+        return weight.abs().mean(by_filter(weight), keepdim=True) if each and weight.dim() > 1 else weight.abs().mean()
 
     def _rounded(self, own: Net, name: str, inputs: Tensor, wanted: Tensor, seed: int) -> Grid:
         weight = own.slot(name)().detach()

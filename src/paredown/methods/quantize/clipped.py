@@ -28,6 +28,17 @@ def least_squares_clip(rows: Tensor, bits: int) -> Tensor:
     return torch.cat(tried, 1).gather(1, torch.stack(errors, 1).argmin(1, keepdim=True))
 
 
+def step_within(weight: Tensor, bits: int, reach: float, per_channel: bool = True) -> Tensor:
+    """Return the step whose largest code stands for `reach` times the largest |w|, or for the least-squares clip with a reach of 0.
+
+    One for each entry of the first dimension, shaped to broadcast, or a scalar.
+    """
+    each = per_channel and weight.dim() > 1
+    rows = weight.flatten(1) if each else weight.reshape(1, -1)
+    most = rows.abs().amax(1, keepdim=True) * reach if reach else least_squares_clip(rows, bits)
+    return symmetric(most.view([-1, *[1] * (weight.dim() - 1)] if each else []), bits).step
+
+
 def noise(clip: Tensor, bits: int, density: str) -> Tensor:
     """Return E(X − Q(X))² at a clip for unit "normal" or "laplace" values: what is cut off, and clip² / (3 · 4^bits).
 

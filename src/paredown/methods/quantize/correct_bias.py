@@ -14,8 +14,9 @@ from paredown.core.work import Work
 from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
 from paredown.graph.pairs import own_bias_
-from paredown.graph.ranges import moments
+from paredown.graph.ranges import by_channel, moments
 from paredown.graph.slots import Free, Masked
+from paredown.graph.spec import Node
 from paredown.methods.quantize.uniform import Uniform
 
 
@@ -36,20 +37,40 @@ def expected_shift(error: Tensor, mean: Tensor) -> Tensor:
 
 @torch.no_grad()
 def correct_(net: Net, like: Net, x: Tensor, work: Work) -> None:
-    """Give the layers of `net` biases with which each channel's mean over `x` is that of `like`, in place, in order."""
-    wanted = moments(like, x)
-    for name in [node.name for node in net.spec.nodes if node.op in WEIGHTED and node.name in wanted]:
-        node = net.spec.node(name)
-        slot, layer = node.slot("bias"), str(node.slot("weight") or name)
-        if node.slot("weight") is None or (slot is None and node.args.get("bias") is not None):
-            work.skip(f"{layer}.bias", "its weight or bias is computed")
-        elif slot is not None and len(net.spec.slot_users()[slot]) > 1:
-            work.skip(str(slot), "several layers share it")
-        elif slot is not None and not isinstance(net.slot(slot), Free | Masked):
-            work.skip(str(slot), "it is held as integers already; use bias_bits=0")
-        else:
-            shift = wanted[name][0] - moments(net, x)[name][0]
-            net.slot(own_bias_(net, node)).value.add_(shift)
+    """Give the layers of `net` biases with which each channel's mean over `x` is that of `like`, in place.
+
+    One pass over each network: each layer's output is shifted as soon as it is known, so that later ones see it corrected.
+    """
+    wanted, shifts = moments(like, x), dict[str, Tensor]()
+    able = {n.name for n in net.spec.nodes if n.op in WEIGHTED and n.name in wanted and _able(net, n, work)}
+
+    def watch(node: Node, value: Tensor) -> Tensor | None:
+        if node.name not in able:
+            return None
+        shift = wanted[node.name][0] - by_channel(node, value).mean(1)
+        slot = node.slot("bias")
+        if slot is not None and isinstance(net.slot(slot), Masked):
+            shift = shift * net.slot(slot).mask
+        shifts[node.name] = shift
+        return value + (shift if node.op == "linear" else shift.view(-1, *[1] * (value.dim() - 2)))
+
+    net.eval().run(x, watch=watch)
+    for name, shift in shifts.items():
+        net.slot(own_bias_(net, net.spec.node(name))).value.add_(shift)
+
+
+def _able(net: Net, node: Node, work: Work) -> bool:
+    """Return whether a layer may be given another bias; else say why not."""
+    slot, layer = node.slot("bias"), str(node.slot("weight") or node.name)
+    if node.slot("weight") is None or (slot is None and node.args.get("bias") is not None):
+        work.skip(f"{layer}.bias", "its weight or bias is computed")
+    elif slot is not None and len(net.spec.slot_users()[slot]) > 1:
+        work.skip(str(slot), "several layers share it")
+    elif slot is not None and not isinstance(net.slot(slot), Free | Masked):
+        work.skip(str(slot), "it is held as integers already; use bias_bits=0")
+    else:
+        return True
+    return False
 
 
 @part("quantize.correct_bias", Card(title="Quantization with bias correction", paper="arxiv:1906.04721", year=2019,

@@ -9,13 +9,12 @@ from torch.nn import functional as F
 from paredown.core.catalog import Card, part
 from paredown.core.knob import knob
 from paredown.core.work import Work
-from paredown.graph.linear import symmetric
 from paredown.graph.net import Net
 from paredown.graph.slots import Free, Grid
 from paredown.graph.spec import Node
 from paredown.graph.storing import storing
 from paredown.methods.quantize.adaround import values_of
-from paredown.methods.quantize.clipped import least_squares_clip
+from paredown.methods.quantize.clipped import step_within
 
 PICTURES = 64
 """Samples whose windows are laid out at a time."""
@@ -112,9 +111,8 @@ class Gptq:
         return held
 
     def _rounded(self, weight: Tensor, second: Tensor) -> Grid:
-        rows, high = weight.flatten(1), 2 ** (self.bits - 1) - 1
-        most = rows.abs().amax(1, keepdim=True) * self.reach if self.reach else least_squares_clip(rows, self.bits)
-        step = symmetric(most, self.bits).step
-        each = zip(rows.chunk(len(second)), second, step.chunk(len(second)), strict=True)
+        high, step = 2 ** (self.bits - 1) - 1, step_within(weight, self.bits, self.reach)
+        groups = weight.flatten(1).chunk(len(second)), second, step.flatten(1).chunk(len(second))
+        each = zip(*groups, strict=True)
         codes = torch.cat([round_in_order(some, moment, own, high, self.damp) for some, moment, own in each])
-        return Grid(codes.reshape(weight.shape), step.reshape(-1, *[1] * (weight.dim() - 1)), self.bits)
+        return Grid(codes.reshape(weight.shape), step, self.bits)

@@ -94,10 +94,6 @@ class MixedStep(LearnedStep):
         return slot_of(self.codes(self.levels()), step, self.widths.flatten().tolist())
 
 
-ROUNDING = 1e-9
-"""By how much a sum of shares may pass its budget: floats do not add up to whole numbers."""
-
-
 def stored_places(net: Net, able: Sequence[str], granularity: str) -> list[Place]:
     """Return a place for each weight, or for each entry of its first dimension."""
     if granularity == "layer":
@@ -114,8 +110,7 @@ def bit_budget(trials: Trials, limits: Limits, mean_bits: float) -> list[Budget]
     ]
     found: list[Budget] = []
     if mean_bits:
-        most = mean_bits * (1 + ROUNDING)
-        found.append(Sum("bits per weight", [[b / max(1, total) for b in row] for row in bits], most))
+        found.append(Sum(f"bits ({mean_bits:g} a weight)", bits, mean_bits * total))
     if limits.weight_bytes:
         found.append(Sum("bytes of weights", [[b / 8 for b in row] for row in bits], limits.weight_bytes))
     return found
