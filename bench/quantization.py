@@ -112,8 +112,9 @@ def ours(case: Case, width: Width, train: bool) -> Net:
     if train:
         symmetric = width.low == -width.high
         step = LearnedStepQuantization(
-            width.bits, 0, width.activation, SOFT, plan=case.plan, granularity="channel", symmetric=symmetric
-        )
+            width.bits, 0, width.activation, SOFT, plan=case.plan, granularity="channel", symmetric=symmetric,
+            start="mse",
+        )  # fmt: skip
         return fold_batchnorm(step.apply(net, notes))[0]
     folded = fold_batchnorm(net)[0]
     rounded = ranges.apply(folded, notes)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
+from paredown.graph.ranges import calibrate, chosen
 from paredown.graph.slots import Fixed, Free, short_float
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
 
@@ -93,19 +94,26 @@ def insert(net: Net, makers: dict[str, Node], everywhere: bool = False) -> None:
     net.rewire(Spec(net.spec.inputs, tuple(nodes), output))
 
 
-def learn_activations(net: Net, bits: int, x: Tensor, everywhere: bool = False) -> None:
-    """Insert quantizers with a learned step (LSQ), in place; the first step is 2 · mean|a| / sqrt(Q) over `x`.
+def learn_activations(net: Net, bits: int, x: Tensor, everywhere: bool = False, start: str = "mean") -> None:
+    """Insert quantizers with a learned step (LSQ), in place.
 
     A value that is never negative on `x` gets the levels 0…2^bits − 1, another one −2^(bits−1)…2^(bits−1) − 1.
-    everywhere: as `places` says; values on the levels of another one share its step.
+    everywhere: as `places` says; values on the levels of another one share its step. start: the first step is
+    2 · mean|a| / sqrt(Q) over `x` ("mean", Esser et al. 2020, section 2.1), or the one of the least squared error
+    ("mse", as Bhalgat et al. 2020, arxiv:2004.09576, section 3.2, choose it).
     """
     learned = {}
     sizes = {name: math.prod(shape) for name, shape in net.shapes().items()}
+    ranges = calibrate(net, x, wanted=places(net, everywhere).values()) if start == "mse" else {}
     for name, (low, _, mean) in observe(net, x, everywhere).items():
         least, most = (0, 2**bits - 1) if low >= 0 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         step, zero = f"{name}.step", f"{name}.zero"
         device = x.device
-        net.set_slot(step, Free(torch.tensor([max(2 * mean / math.sqrt(most), 1e-6)], device=device)))
+        first = 2 * mean / math.sqrt(most)
+        if name in ranges:
+            bottom, top = chosen(ranges[name], "mse", bits)
+            first = max(top / most, bottom / least if least else 0.0)
+        net.set_slot(step, Free(torch.tensor([max(first, 1e-6)], device=device)))
         net.set_slot(zero, Fixed(torch.zeros(1, device=device)))
         args = {"self": Value(name), "scale": Slot(step), "zero_point": Slot(zero), "quant_min": least, "quant_max": most,
                 "grad_factor": 1 / math.sqrt(sizes[name] * most)}  # fmt: skip

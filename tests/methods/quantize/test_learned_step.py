@@ -14,10 +14,11 @@ from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.core.work import Work
 from paredown.cost.count import count
-from paredown.graph.activations import CONSTANT, LEARNABLE
+from paredown.graph.activations import CONSTANT, LEARNABLE, learn_activations
 from paredown.graph.slots import Grid, LearnedStep, _Lsq, short_float
 from paredown.methods.habit.coded_size import CodedSize
 from paredown.methods.loss.soften import Soften
+from paredown.methods.quantize.clipped import step_within
 from paredown.methods.quantize.learned_step import LearnedStepQuantization, first_step, hold_weights_
 from paredown.methods.quantize.uniform import Uniform
 from paredown.train.data import Data
@@ -58,6 +59,33 @@ class TestLearnedStepWithActivations(_Contract):
 class TestLearnedStepOfEachChannel(_Contract):
     def part(self) -> LearnedStepQuantization:
         return LearnedStepQuantization(bits=2, plan=Plan(epochs=2, batch=16), granularity="channel", symmetric=False)
+
+
+class TestLearnedStepFromLeastSquares(_Contract):
+    def part(self) -> LearnedStepQuantization:
+        return LearnedStepQuantization(bits=3, activation_bits=4, plan=Plan(epochs=2, batch=16), start="mse")
+
+
+def test_least_squares_is_a_closer_start() -> None:
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, 40, generator=draw) * torch.logspace(-2, 1, 8)[:, None]
+    steps = first_step(weight, 4, per_channel=True), step_within(weight, 4, 0.0)
+    paper, least = (float((LearnedStep(weight, 4, step)() - weight).square().sum()) for step in steps)
+    assert least < 0.9 * paper
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_activations_start_where_the_error_is_least(low: float) -> None:
+    net, x = (
+        small_mlp().eval(),
+        low + torch.rand((256, *small_mlp().spec.inputs[0][1]), generator=torch.Generator().manual_seed(1)),
+    )
+    errors = []
+    for start in ("mean", "mse"):
+        held = net.copy()
+        learn_activations(held, 4, x, start=start)
+        errors.append(float((held(x) - net(x)).square().mean()))
+    assert errors[1] < errors[0]
 
 
 def test_a_step_for_each_channel_learns_as_if_each_were_a_tensor() -> None:

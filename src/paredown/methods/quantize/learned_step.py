@@ -17,6 +17,7 @@ from paredown.graph.net import Net
 from paredown.graph.slots import Free, LearnedStep
 from paredown.graph.storing import storing
 from paredown.methods.loss.cross_entropy import CrossEntropy
+from paredown.methods.quantize.clipped import step_within
 
 
 def first_step(value: Tensor, bits: int, per_channel: bool = False) -> Tensor:
@@ -40,7 +41,8 @@ class LearnedStepQuantization:
 
     bits: width of a weight's code, 2 to 8. bias_bits: of a bias's, 4 to 8, or 0 to leave biases in float.
     granularity: one step for the tensor, as in the paper, or for each output channel. symmetric: levels −Q…Q in place of
-    the paper's −(Q + 1)…Q; with 2 bits those are three levels and four.
+    the paper's −(Q + 1)…Q; with 2 bits those are three levels and four. start: the first steps, the paper's "mean", or "mse",
+    those of the least squared error: a short training begins nearer to its end with them.
     activation_bits: 8 or 4 for the inputs of every convolution and linear layer, or 0 to leave them in float.
 
     Differs from the paper: the step is learned as its logarithm and used with four significant bits, so that a file can
@@ -55,13 +57,14 @@ class LearnedStepQuantization:
     plan: Plan = Plan()
     granularity: str = knob("tensor", among=("tensor", "channel"), search=False)
     symmetric: bool = knob(True, among=(True, False), search=False)
+    start: str = knob("mean", among=("mean", "mse"), search=False)
 
     def apply(self, net: Net, work: Work) -> Net:
         """Return a copy of `net` whose convolutions and linear layers hold integer codes."""
         learning = net.copy()
         self._learn_weights(learning, work)
         if self.activation_bits:
-            learn_activations(learning, self.activation_bits, work.use("calib")[0])
+            learn_activations(learning, self.activation_bits, work.use("calib")[0], start=self.start)
         work.use("fit")(learning, loss=self.loss, habits=self.habits, plan=self.plan)
         hold_weights_(learning)
         hold_activations(learning)
@@ -71,8 +74,10 @@ class LearnedStepQuantization:
         widths = {"weight": self.bits, "bias": self.bias_bits}
         for slot, bits in storing(net, widths, (Free, LearnedStep), work.skip):
             if isinstance(net.slot(slot), Free):
-                value = net.slot(slot)()
-                step = first_step(value, bits, self.granularity == "channel")
+                value, each = net.slot(slot)(), self.granularity == "channel"
+                step = first_step(value, bits, each)
+                if self.start == "mse":
+                    step = step_within(value, bits, 0.0, each).clamp(min=1e-6)
                 net.set_slot(slot, LearnedStep(value, bits, step, self.symmetric))
 
 
