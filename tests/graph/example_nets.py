@@ -245,7 +245,7 @@ class Norms(nn.Module):
 
 
 class Attention(nn.Module):
-    """A transformer block: only the channels inside the feed-forward part may go."""
+    """A transformer block with fused queries, keys and values in four heads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,6 +259,93 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d)
         x = x + self.out(y)
         return (x + self.down(F.gelu(self.up(self.n2(x))))).mean(1)
+
+
+class Biased(nn.Module):
+    """Attention by products of matrices, one key for all heads' queries, a table of biases looked up by distance."""
+
+    distance: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.q, self.kv, self.out = nn.Linear(6, 12), nn.Linear(12, 16), nn.Linear(12, 8), nn.Linear(16, 12)
+        self.table, self.norm = nn.Parameter(torch.randn(9, 4)), nn.LayerNorm(12)
+        self.register_buffer("distance", torch.arange(5)[:, None] - torch.arange(5) + 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.embed(x))
+        n, t, _ = x.shape
+        q = self.q(x).view(n, t, 4, 4).transpose(1, 2)
+        k, v = self.kv(x).view(n, t, 1, 8).transpose(1, 2).split([4, 4], -1)
+        bias = self.table[self.distance.flatten()].view(t, t, 4).permute(2, 0, 1)
+        y = ((q * 0.5) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
+        return (x + self.out(y.transpose(1, 2).reshape(n, t, -1))).mean(1)[:, :5]
+
+
+class Mixer(nn.Module):
+    """Layers over positions between layers over channels, and a gate of one by the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.n1, self.n2 = nn.Linear(6, 12), nn.LayerNorm(12), nn.LayerNorm(6)
+        self.t1, self.t2, self.up, self.gate = nn.Linear(5, 7), nn.Linear(7, 5), nn.Linear(12, 12), nn.Linear(5, 5)
+        self.down = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.t2(F.gelu(self.t1(self.n1(x).transpose(1, 2)))).transpose(1, 2)
+        u, v = F.gelu(self.up(x)).chunk(2, -1)
+        return self.down(u * self.gate(self.n2(v).transpose(1, 2)).transpose(1, 2)).mean(1)
+
+
+class Responses(nn.Module):
+    """ConvNeXt V2: each channel's energy over the mean of all channels' energies; a norm over all of a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.up, self.down = conv(3, 6), nn.Linear(6, 12), nn.Linear(12, 6)
+        self.weight, self.bias, self.all = (
+            nn.Parameter(torch.rand(12)),
+            nn.Parameter(torch.rand(12)),
+            nn.GroupNorm(1, 6),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = F.gelu(self.up(x.permute(0, 2, 3, 1)))
+        energy = y.norm(p=2, dim=(1, 2), keepdim=True)
+        y = torch.addcmul(self.bias, self.weight, y * (energy / (energy.mean(-1, keepdim=True) + 1e-6))) + y
+        return self.all(x + self.down(y).permute(0, 3, 1, 2))
+
+
+class Recurrent(nn.Module):
+    """Two layers both ways, then a gated unit whose last state is read, then a plain one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+        self.b, self.c = nn.GRU(10, 6), nn.RNN(6, 4, batch_first=True, bias=False)
+        self.d = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, _ = self.a(x)
+        b, last = self.b(a.transpose(0, 1))
+        c, _ = self.c(b.transpose(0, 1))
+        return self.d(torch.cat([c[:, -1], last[0]], 1))
+
+
+class Summed(nn.Module):
+    """What torch takes apart: sums over indices, a gated linear unit; and a block that only turns autocast off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(6, 12), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            scores = torch.einsum("nti,nsi->nts", self.a(x), self.b(x))
+        y = torch.einsum("nts,nsj->ntj", scores.softmax(-1), F.glu(self.c(x), -1))
+        return self.d(y).sum(1).expand_as(x[:, 0, :5])
 
 
 class One(nn.Module):
@@ -339,6 +426,11 @@ NETS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "many_outputs": (ManyOutputs(), IMAGE),
     "grouped": (Head(Grouped(), 12), IMAGE),
     "norms": (Norms(), IMAGE),
+    "biased": (Biased(), (2, 5, 6)),
+    "mixer": (Mixer(), (2, 5, 6)),
+    "responses": (Head(Responses(), 6), IMAGE),
+    "recurrent": (Recurrent(), (2, 5, 6)),
+    "summed": (Summed(), (2, 5, 6)),
     "attention": (Attention(), (1, 7, 6)),
     "one": (One(), (1, 4, 12)),
     "unet": (Unet(), IMAGE),

@@ -52,11 +52,35 @@ def test_an_uneven_shuffle_can_only_go_whole() -> None:
     assert "all together" in example("shuffle_uneven")["body.a.0.weight"].frozen["body.a.0.weight"]
 
 
-def test_attention_is_refused_with_its_reason() -> None:
+def test_attention_loses_heads_where_there_are_as_many_as_each_is_wide() -> None:
     groups_of = example("attention")
-    assert len(groups_of["qkv.weight"]) == 0 and "attention" in groups_of["qkv.weight"].frozen["qkv.weight"]
-    assert len(groups_of["embed.weight"]) == 0 and "layer_norm" in groups_of["embed.weight"].frozen["out.weight"]
+    unit = {(cut.slot, cut.dim): cut.indices for cut in groups_of["qkv.weight"].units[1]}
+    assert unit["qkv.weight", 0] == unit["qkv.bias", 0] == tuple(at + s for s in (0, 16, 32) for at in range(4, 8))
+    assert unit["out.weight", 1] == (4, 5, 6, 7)
     assert len(groups_of["up.weight"]) == 32
+    assert "returned by the network" in groups_of["embed.weight"].frozen["embed.weight"]
+
+
+def test_heads_with_a_key_in_common_go_with_their_biases_and_the_key_stays() -> None:
+    groups_of = example("biased")
+    unit = {(cut.slot, cut.dim): cut.indices for cut in groups_of["q.weight"].units[3]}
+    assert unit["q.weight", 0] == unit["out.weight", 1] == (12, 13, 14, 15) and unit["table", 1] == (3,)
+    assert len(groups_of["kv.weight"]) == 0 and groups_of["kv.weight"].frozen["kv.weight"]
+
+
+def test_a_hidden_channel_is_a_row_of_every_gate_of_every_layer_both_ways() -> None:
+    unit = {(cut.slot, cut.dim): cut.indices for cut in example("recurrent")["a.weight_ih_l0"].units[2]}
+    rows = (2, 7, 12, 17)
+    for name in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        assert unit[f"a.weight_ih_{name}", 0] == unit[f"a.weight_hh_{name}", 0] == unit[f"a.bias_hh_{name}", 0] == rows
+        assert unit[f"a.weight_hh_{name}", 1] == (2,)
+    assert unit["a.weight_ih_l1", 1] == unit["b.weight_ih_l0", 1] == (2, 7)
+
+
+def test_layers_over_positions_let_channels_pass_and_stay_themselves() -> None:
+    groups_of = example("mixer")
+    assert len(groups_of["embed.weight"]) == 12 and len(groups_of["up.weight"]) == 6
+    assert not any(slot.startswith(("t1", "t2", "gate")) for group in groups_of.values() for slot, _ in group.makers)
 
 
 class Odd(nn.Module):
@@ -74,13 +98,13 @@ class Odd(nn.Module):
     ("meet", "frozen", "reason"),
     [
         (lambda a, b: torch.softmax(a, 1) + b, {"a", "b"}, "softmax"),
-        (lambda a, b: a + b.mean(1, keepdim=True), {"b"}, "reduces over channels"),
+        (lambda a, b: a + b.amax(1, keepdim=True), {"b"}, "reduces over channels"),
         (lambda a, b: a * b[:, 2:3], {"b"}, "stretches"),
         (lambda a, b: a[..., :6] + b[:, :, :1, :1].permute(0, 2, 3, 1), {"a", "b"}, "crosses channels"),
         (lambda a, b: a[:, ::2].repeat(1, 2, 1, 1) + b, {"a", "b"}, "every few channels"),
         (lambda a, b: a.roll(1, 1) + b, {"a", "b"}, "rolls"),
         (lambda a, b: a + b[:, 1].unsqueeze(1), {"b"}, "by number"),
-        (lambda a, b: (a.flatten(2) @ b.flatten(2).transpose(1, 2)).unsqueeze(3), {"a", "b"}, "mixes channels"),
+        (lambda a, b: (a.flatten(2) @ b.flatten(2).transpose(1, 2)).unsqueeze(3), {"b"}, "two dimensions"),
     ],
 )
 def test_what_is_not_clear_stays(meet: object, frozen: set[str], reason: str) -> None:

@@ -1,6 +1,7 @@
 """From any torch module to a Net, through torch.export, verified on the example."""
 
 import logging
+import operator
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from paredown.core.errors import BadInput
+from paredown.graph.lower import SIZES, Sized, free_view, lower_, named
 from paredown.graph.net import Net
 from paredown.graph.ops import OPS
 from paredown.graph.slots import Fixed, Free
@@ -17,7 +19,7 @@ from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
 _END = 2**63 - 1
 """How torch writes a slice without an end."""
 
-_SAME = {"lift_fresh_copy": "clone"}
+_SAME = {"lift_fresh_copy": "clone", "_unsafe_view": "view"}
 """Operators of torch.export's own that stand for another."""
 
 
@@ -32,7 +34,14 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Ne
         return model.copy()
     flags = {module: module.training for module in model.modules()}
     try:
-        exported = _export(model.eval(), inputs)
+        model.eval()
+        try:
+            exported = _export(model, inputs, free=True)
+        except BadInput as first:
+            try:
+                exported = _export(model, inputs, free=False)
+            except BadInput:
+                raise first from None
         net = _translate(exported, inputs)
         _verify(net, model, inputs)
     finally:
@@ -41,23 +50,21 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Ne
     return net
 
 
-def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    batched = tuple(torch.cat([x, x])[: max(2, len(x))] for x in inputs)
-    free = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
-    failure: Exception | None = None
-    for example, shapes in ((batched, free), (inputs, None)):
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
-                logging.disable(logging.CRITICAL)  # torch logs what it also raises
-                return torch.export.export(model, example, dynamic_shapes=shapes)
-        # torch.export raises many unrelated classes for a model it cannot follow; all mean the same to the user.
-        except Exception as error:  # noqa: BLE001
-            failure = failure or error
-        finally:
-            logging.disable(logging.NOTSET)
-    line = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
-    raise BadInput(f"model {type(model).__name__} cannot be traced by torch.export: {line}")
+def _export(model: nn.Module, inputs: tuple[Tensor, ...], free: bool) -> torch.export.ExportedProgram:
+    """Return the exported model, of any batch size where it is to be `free`. Raises BadInput."""
+    example = tuple(torch.cat([x, x])[: max(2, len(x))] for x in inputs) if free else inputs
+    shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs) if free else None
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            logging.disable(logging.CRITICAL)  # torch logs what it also raises
+            return torch.export.export(model, example, dynamic_shapes=shapes)
+    # torch.export raises many unrelated classes for a model it cannot follow; all mean the same to the user.
+    except Exception as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInput(f"model {type(model).__name__} cannot be traced by torch.export: {line}") from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...]) -> Net:
@@ -71,6 +78,8 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
     nodes: list[Node] = []
     users = list(signature.user_inputs)
     output: Any = None
+    constants = {name: stored[target] for name, target in targets.items()}
+    known = lower_(exported, {n: value for n, value in constants.items() if not isinstance(value, nn.Parameter)})
     for node in exported.graph.nodes:
         if node.op == "placeholder" and node.name in targets:
             tensor = stored[targets[node.name]]
@@ -81,14 +90,18 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
             refs[node.name] = Slot(name)
         elif node.op == "placeholder":
             refs[node.name] = Value(node.name)
+        elif node.name in known:
+            slots[node.name], refs[node.name] = Fixed(known[node.name]), Slot(node.name)
+        elif node.target in SIZES:
+            refs[node.name] = Sized()
         elif node.op == "output":
             leaves = list(_resolved(node.args[0], refs))
             output = _plain(torch.utils._pytree.tree_unflatten(leaves, exported.call_spec.out_spec))
         elif node.users or node.op != "call_function":
             nodes.append(_node(node, refs))
             refs[node.name] = Value(node.name)
-    named = tuple((name, tuple(x.shape[1:])) for name, x in zip(users, inputs, strict=True))
-    spec = Spec(named, live(nodes, output), output)
+    samples = tuple((name, tuple(x.shape[1:])) for name, x in zip(users, inputs, strict=True))
+    spec = Spec(samples, live(nodes, output), output)
     used = spec.slot_users()
     return Net(spec, {name: slot for name, slot in slots.items() if name in used})
 
@@ -116,21 +129,27 @@ def live(nodes: list[Node], output: Any) -> tuple[Node, ...]:
 
 
 def _node(node: Any, refs: dict[str, Any]) -> Node:
+    if node.target is operator.getitem:
+        return Node(node.name, "getitem", {"self": refs[node.args[0].name], "index": node.args[1]})
     if not isinstance(node.target, torch._ops.OpOverload):
-        name = getattr(node.target, "__name__", str(node.target))
-        if name == "getitem":
-            return Node(node.name, "getitem", {"self": refs[node.args[0].name], "index": node.args[1]})
-        raise BadInput(f"the model computes {name} on tensor sizes at {node.name}; write the size as a number")
+        raise _sized(node)
     op = op_of(node.target, node.name)
+    if op in ("view", "reshape"):
+        sizes = [refs.get(size.name) for size in node.args[1] if isinstance(size, torch.fx.Node)]
+        free = free_view(node) if any(isinstance(size, Sized) for size in sizes) else None
+        if free is not None:
+            return node_of(node.name, op, (node.args[0], free), {}, lambda tree: _resolved(tree, refs))
     return node_of(node.name, op, node.args, node.kwargs, lambda tree: _resolved(tree, refs))
+
+
+def _sized(node: Any) -> BadInput:
+    name = getattr(node.target, "__name__", str(node.target))
+    return BadInput(f"the model computes {name} on tensor sizes at {node.name}; write the size as a number")
 
 
 def op_of(target: torch._ops.OpOverload, where: str) -> str:
     """Return the table's name of one of ATen's operators; in place is the same as not. Raises BadInput."""
-    base, _, overload = str(target).removeprefix("aten.").partition(".")
-    base = base.removesuffix("_") if f"{base.removesuffix('_')}" != base and not base.startswith("_") else base
-    base = _SAME.get(base, base)
-    op = base if overload == "default" else f"{base}.{overload}"
+    op = _SAME.get(named(target), named(target))
     if op not in OPS:
         known = f"not among the {len(OPS)} that paredown knows"
         raise BadInput(f"operator {op!r} at {where} is {known}; rewrite the layer that uses it")
@@ -158,8 +177,10 @@ def _canonical(value: Any, default: Any) -> Any:
 def _resolved(tree: Any, refs: dict[str, Any]) -> Any:
     def leaf(x: Any) -> Any:
         if isinstance(x, torch.fx.Node):
+            if isinstance(refs[x.name], Sized):
+                raise _sized(x)
             return refs[x.name]
-        return plain(x)
+        return x if isinstance(x, Value | Slot) else plain(x)
 
     listed = list(tree) if isinstance(tree, torch.fx.immutable_collections.immutable_list) else tree
     return mapped(listed, leaf)

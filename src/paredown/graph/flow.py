@@ -49,6 +49,7 @@ class Flow:
 
     values: node or input name to Track (a tuple of them for operators such as split). axes: labels by (slot, dim).
     makers: dimensions that make channels, with the nodes that use them so; readers: weight dimensions that read them.
+    fillers: {node that makes zeros: (dimension, labels) of what reads them}.
     """
 
     def __init__(self, net: Net) -> None:
@@ -59,6 +60,7 @@ class Flow:
         self.axes: dict[Axis, np.ndarray] = {}
         self.makers: dict[Axis, list[str]] = {}
         self.readers: dict[Axis, list[str]] = {}
+        self.fillers: dict[str, tuple[int, np.ndarray]] = {}
 
     def axis(self, key: Axis) -> np.ndarray:
         """Return the labels of one dimension of a slot, made when first asked for."""
@@ -80,6 +82,10 @@ class Flow:
         label = self.labels.fresh(1)
         self.labels.freeze(label, why)
         return Track(shape, None, label)
+
+    def neutral(self, shape: tuple[int, ...]) -> Track:
+        """Return the Track of a value that has no channels of which some could go."""
+        return self.frozen(shape, "it has no channels")
 
     def stop(self, node: Node, why: str) -> Any:
         """Freeze all that a node reads and return the frozen Track of what it makes."""

@@ -98,11 +98,27 @@ class Net(nn.Module):
                 del env[name]
         return mapped(self.spec.output, lambda leaf: env[leaf] if isinstance(leaf, Value) else leaf)
 
-    def example(self, batch: int = 1) -> tuple[Tensor, ...]:
-        """Return random inputs of the traced shapes, with `batch` samples, where the network's weights are."""
+    def example(self, batch: int = 1, seed: int = 0, signed: bool = False) -> tuple[Tensor, ...]:
+        """Return random inputs of the traced shapes, with `batch` samples, where the network's weights are.
+
+        Numbers from 0 to 1, or normal ones if `signed`; where the network looks an input up in a table, rows of that table.
+        """
         device = next((t.device for t in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
-        draw = torch.Generator().manual_seed(0)
-        return tuple(torch.rand((batch, *shape), generator=draw).to(device) for _, shape in self.spec.inputs)
+        draw, make = torch.Generator().manual_seed(seed), torch.randn if signed else torch.rand
+        rows = self._rows()
+        return tuple(
+            (
+                torch.randint(0, rows[name], (batch, *shape), generator=draw)
+                if name in rows
+                else make((batch, *shape), generator=draw)
+            ).to(device)
+            for name, shape in self.spec.inputs
+        )
+
+    def _rows(self) -> dict[str, int]:
+        """Return {input: rows of the table that it is looked up in}."""
+        tables = [(str(n.args["indices"]), n.slot("weight")) for n in self.spec.nodes if n.op == "embedding"]
+        return {name: len(self.slot(table)()) for name, table in tables if table is not None}
 
     @torch.no_grad()
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -127,7 +143,8 @@ class Net(nn.Module):
 
         training = self.training
         try:
-            self.eval().run(*(x.to(self.dtype) for x in self.example()), watch=watch)
+            inputs = self.example()
+            self.eval().run(*(x.to(self.dtype) if x.is_floating_point() else x for x in inputs), watch=watch)
         finally:
             self.train(training)
         return found

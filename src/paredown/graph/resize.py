@@ -9,6 +9,7 @@ from paredown.graph.flow import Flow
 from paredown.graph.labels import Track
 from paredown.graph.ops import CONVOLUTIONS
 from paredown.graph.rules_move import padding
+from paredown.graph.rules_product import width
 from paredown.graph.spec import Node, Spec
 
 
@@ -111,6 +112,32 @@ def _pad(kept: Kept, node: Node) -> Node:
     return node.with_args(pad=amounts)
 
 
+def _normalized(kept: Kept, node: Node) -> Node:
+    track, shape = kept.track(node, "input"), list(node.args["normalized_shape"])
+    at = -1 if track is None or track.dim is None else track.dim - len(track.shape) + len(shape)
+    if track is None or at < 0:
+        return node
+    shape[at] = kept.count(track)
+    return node.with_args(normalized_shape=shape)
+
+
+def _attention(kept: Kept, node: Node) -> Node:
+    """Keep the scale that attention had, 1 / sqrt of the query's width, when that width shrinks."""
+    labels = width(kept.flow, node)
+    if labels is None or node.get("scale") is not None or kept.mask(labels).all():
+        return node
+    return node.with_args(scale=len(labels) ** -0.5)
+
+
+def _zeros(kept: Kept, node: Node) -> Node:
+    if node.name not in kept.flow.fillers:
+        return node
+    dim, labels = kept.flow.fillers[node.name]
+    size = list(node.args["size"])
+    size[dim] = int(kept.mask(labels).sum())
+    return node.with_args(size=size)
+
+
 def _kernel_channel(kept: Kept, node: Node) -> int:
     return len(kept.flow.shapes[node.name]) - (len(kept.flow.slot_shape(str(node.slot("weight")))) - 1)
 
@@ -123,4 +150,7 @@ _RESIZERS: dict[str, Callable[[Kept, Node], Any]] = {
     "group_norm": _regrouped("num_groups", "input", lambda kept, node: 1),
     "channel_shuffle": _regrouped("groups", "self", lambda kept, node: 1),
     "pad": _pad,
+    **dict.fromkeys(("layer_norm", "rms_norm"), _normalized),
+    "scaled_dot_product_attention": _attention,
+    "zeros": _zeros,
 }

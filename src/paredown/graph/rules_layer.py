@@ -7,6 +7,7 @@ import numpy as np
 from paredown.graph.flow import Axes, Axis, Flow, rule
 from paredown.graph.labels import Track
 from paredown.graph.ops import CONVOLUTIONS
+from paredown.graph.rules_product import multiplied
 from paredown.graph.spec import Node, Slot
 
 ALONE = (
@@ -108,6 +109,8 @@ def _reduced(flow: Flow, node: Node) -> Track:
     dims = node.args.get("dim")
     count = 0 if track is None else len(track.shape)
     gone = {d % count for d in ([dims] if isinstance(dims, int) else dims or range(count))} if count else set()
+    if track is not None and track.dim in gone and node.op == "mean.dim":
+        return flow.neutral(made)
     if track is None or track.dim in gone:
         return flow.stop(node, "reduces over channels")
     keep = node.op != "mean" and node.get("keepdim")
@@ -190,10 +193,15 @@ def _matmul(flow: Flow, node: Node) -> Track:
 
 
 def _product(flow: Flow, node: Node, value: Any, matrix: Any, transposed: bool) -> Track:
-    weight, track = flow.matrix(matrix), flow.track(value)
+    weight = flow.matrix(matrix)
+    if weight is None and node.op in ("matmul", "mm"):
+        return multiplied(flow, node, value, matrix)
+    track = flow.track(value)
     if weight is None or track is None or len(weight.keys) != 2:
-        return flow.stop(node, "multiplies two computed values, so it mixes channels")
+        return flow.stop(node, "multiplies what cannot be followed")
     out_key, in_key = weight.keys[::-1] if transposed else weight.keys
+    if track.dim is not None and track.dim < len(track.shape) - 1:
+        return _along_others(flow, node, track)
     flow.bind(track, len(track.shape) - 1, in_key, f"{node.name} reads along another dimension")
     flow.readers.setdefault(in_key, []).append(node.name)
     flow.makers.setdefault(out_key, []).append(node.name)
@@ -203,9 +211,11 @@ def _product(flow: Flow, node: Node, value: Any, matrix: Any, transposed: bool) 
     return Track(made, len(made) - 1, labels)
 
 
-@rule("bmm", "scaled_dot_product_attention")
-def _attention(flow: Flow, node: Node) -> Any:
-    return flow.stop(node, "weighs values by each other (attention), so it mixes channels")
+def _along_others(flow: Flow, node: Node, track: Track) -> Track:
+    """Let channels pass that a product leaves apart, because it is over another dimension (a mixer's tokens)."""
+    for leaf in node.slots():
+        flow.hold(leaf, f"{node.op} at {node.name} is over positions")
+    return track.reshaped(_shape(flow, node), track.dim)
 
 
 @rule("embedding")
@@ -234,7 +244,7 @@ def _group_normed(flow: Flow, node: Node) -> Track:
     track = _main(flow, node)
     if track is None or track.dim not in (1, None):
         return flow.stop(node, "normalises along another dimension")
-    if track.dim == 1:
+    if track.dim == 1 and node.args["num_groups"] > 1:
         for group in track.labels.reshape(node.args["num_groups"], -1):
             flow.labels.tie_all(group)
     _tie_slots(flow, node, track.labels, ("weight", "bias"))
@@ -245,10 +255,14 @@ def _group_normed(flow: Flow, node: Node) -> Track:
 def _layer_normed(flow: Flow, node: Node) -> Track:
     track = _main(flow, node)
     first = 0 if track is None else len(track.shape) - len(node.args["normalized_shape"])
-    if track is None or track.dim is None or track.dim >= first:
-        return flow.stop(node, "takes its statistics over channels")
+    if track is None or (track.dim is None and len(node.args["normalized_shape"]) > 1):
+        return flow.stop(node, "takes its statistics over what cannot be followed")
     for leaf in node.slots():
-        flow.hold(leaf, f"{node.name} scales positions, not channels")
+        if track.dim is not None and track.dim < first:
+            flow.hold(leaf, f"{node.name} scales positions, not channels")
+        else:
+            dim = len(track.shape) - 1 if track.dim is None else track.dim
+            flow.labels.tie(track.labels, flow.axis((str(leaf), dim - first)))
     return track
 
 

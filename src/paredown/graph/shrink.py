@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from paredown.core.errors import BadInput
 from paredown.graph.flow import Flow
 from paredown.graph.groups import Cut, Group
+from paredown.graph.masked_norms import OVER, with_masked_norms
 from paredown.graph.net import Net
 from paredown.graph.resize import Kept, resized
 from paredown.graph.slots import Codebook, Fixed, Free, Grid, Masked
@@ -27,15 +28,27 @@ def mask_channels(net: Net, group: Group, units: Iterable[int]) -> Net:
     """Return a copy in which every stored entry that belongs to these units is zero: the masked original.
 
     What made the channels is zero (weights, biases, the scale, shift and mean of norms), and so are the weights that
-    read them; variances are left. A removed channel therefore adds nothing to any output. Trainable tensors become
-    Masked slots, so that training keeps the zeros. Raises BadInput for a unit that the group does not have.
+    read them; variances are left. A removed channel therefore adds nothing to any output; a norm that takes its statistics
+    over channels takes them over the others (`graph.masked_norms`). Trainable tensors become Masked slots, so that training
+    keeps the zeros. Raises BadInput for a unit that the group does not have.
     """
-    out = net.copy()
-    keep_ones = _variances(net)
-    for slot, cuts in _by_slot(group, units).items():
+    return mask_all(net, {group: tuple(units)})
+
+
+def mask_all(net: Net, chosen: Chosen) -> Net:
+    """Return `mask_channels` of several groups at once."""
+    out, keep_ones = net.copy(), _variances(net)
+    cuts: dict[str, list[Cut]] = {}
+    for group, units in chosen.items():
+        for slot, own in _by_slot(group, units).items():
+            cuts.setdefault(slot, []).extend(own)
+    for slot, own in cuts.items():
         if slot not in keep_ones:
-            out.set_slot(slot, _blanked(out.slot(slot), cuts))
-    return out
+            out.set_slot(slot, _blanked(out.slot(slot), own))
+    if not any(node.op in OVER for node in net.spec.nodes):
+        return out
+    flow = trace(net)
+    return with_masked_norms(out, flow, _gone(flow, chosen))
 
 
 def remove_channels(net: Net, chosen: Chosen) -> tuple[Net, dict[str, str]]:
@@ -68,7 +81,7 @@ def _attempt(net: Net, chosen: Chosen) -> tuple[Net | None, str]:
         flow = trace(net)
         for jitter in (0.0, 0.5):
             probe = _doubled(net, jitter)
-            gap = _gap(_all_masked(probe, chosen), _shrunk(probe, flow, chosen), signed=jitter > 0)
+            gap = _gap(mask_all(probe, chosen), _shrunk(probe, flow, chosen), signed=jitter > 0)
             if gap > TOLERANCE or (math.isnan(gap) and not jitter):
                 return None, f"the shrunk network differs from the masked one by {gap:.1e} of its largest output"
         return _shrunk(net, flow, chosen), ""
@@ -76,15 +89,15 @@ def _attempt(net: Net, chosen: Chosen) -> tuple[Net | None, str]:
         return None, f"cannot be shrunk: {str(error).splitlines()[0]}"
 
 
-def _all_masked(net: Net, chosen: Chosen) -> Net:
-    for group, units in chosen.items():
-        net = mask_channels(net, group, units)
-    return net
+def _gone(flow: Flow, chosen: Chosen) -> set[int]:
+    """Return the labels that stand for what goes."""
+    cuts = [cut for group, units in chosen.items() for unit in _checked(group, units) for cut in group.units[unit]]
+    return {flow.labels.find(int(flow.axis((cut.slot, cut.dim))[index])) for cut in cuts for index in cut.indices}
 
 
 def _shrunk(net: Net, flow: Flow, chosen: Chosen) -> Net:
     cuts = [cut for group, units in chosen.items() for unit in _checked(group, units) for cut in group.units[unit]]
-    gone = {flow.labels.find(int(flow.axis((cut.slot, cut.dim))[index])) for cut in cuts for index in cut.indices}
+    gone = _gone(flow, chosen)
     kept, out = Kept(flow, gone), net.copy()
     spec = resized(flow, gone)
     leaving = {(cut.slot, cut.dim, index) for cut in cuts for index in cut.indices}
@@ -183,12 +196,10 @@ def _gap(masked: Net, thin: Net, signed: bool) -> float:
 
     inf: their shapes differ, or the thin one's is not finite. nan: the masked network's own output is not finite.
     """
-    draw, worst = torch.Generator().manual_seed(1), 0.0
-    make = torch.randn if signed else torch.rand
-    device = next((t.device for t in [*masked.parameters(), *masked.buffers()]), torch.device("cpu"))
-    for _ in range(2):
-        drawn = (make((1, *shape), generator=draw, dtype=torch.float64) for _, shape in masked.spec.inputs)
-        inputs = [x.to(device) for x in drawn]
+    worst = 0.0
+    for seed in (1, 2):
+        drawn = masked.example(1, seed, signed)
+        inputs = [x.double() if x.is_floating_point() else x for x in drawn]
         wanted, got = (torch.utils._pytree.tree_leaves(net(*inputs)) for net in (masked.eval(), thin.eval()))
         for a, b in zip(wanted, got, strict=True):
             if a.shape != b.shape or (not torch.isfinite(b).all() and torch.isfinite(a).all()):

@@ -1,6 +1,6 @@
 """Follow the channels of a whole network."""
 
-from paredown.graph import rules_layer, rules_move  # noqa: F401  (each registers its rules)
+from paredown.graph import rules_layer, rules_move, rules_product, rules_recurrent  # noqa: F401  (each registers its rules)
 from paredown.graph.flow import RULES, Flow
 from paredown.graph.net import Net
 from paredown.graph.spec import references
