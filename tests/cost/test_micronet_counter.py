@@ -29,7 +29,7 @@ from paredown.graph.capture import capture
 from paredown.graph.fold import fold_batchnorm
 from paredown.graph.net import Net
 from paredown.graph.slots import Codebook, Grid, Masked
-from paredown.methods.prune.magnitude import Magnitude
+from paredown.methods.prune.weights import Weights
 from paredown.methods.quantize.uniform import Uniform
 from paredown.zoo.resolve import network
 
@@ -210,7 +210,7 @@ def layers(net: Net) -> Tally:
 
 
 def test_pruned_weights_are_values_and_a_mask_and_are_not_multiplied() -> None:
-    net = Magnitude(sparsity=0.6).apply(fold_batchnorm(small_conv())[0], Work())
+    net = Weights(sparsity=0.6).apply(fold_batchnorm(small_conv())[0], Work())
     found, weights = layers(net), [net.slot(name) for name, _ in net.weighted()]
     kept = sum(int(w().count_nonzero()) for w in weights)
     biases = sum(net.slot(n).value.numel() for n in net.slot_names() if n.endswith("bias"))

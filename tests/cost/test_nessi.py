@@ -11,7 +11,7 @@ from paredown.cost.counted import evidence
 from paredown.graph.capture import capture
 from paredown.graph.net import Net
 from paredown.graph.slots import Codebook, Grid
-from paredown.methods.prune.magnitude import Magnitude
+from paredown.methods.prune.weights import Weights
 from paredown.methods.quantize.uniform import Uniform
 
 
@@ -77,7 +77,7 @@ def test_nonzero_sizes_of_2020() -> None:
     assert nessi.nonzero_bytes(net) == 4 * (1_600 + 100_416 + 12_900 + 303) == 4 * 115_219
     assert round(nessi.nonzero_bytes(net) / 1024, 2) == 450.07
     assert nessi.params(net) == 115_219 + 2 * (32 + 64)
-    pruned = Magnitude(sparsity=0.5).apply(net, Work())
+    pruned = Weights(sparsity=0.5).apply(net, Work())
     zeros = sum(int((pruned.slot(n)() == 0).sum()) for n, _ in pruned.weighted())
     assert nessi.nonzero_bytes(pruned) == nessi.nonzero_bytes(net) - 4 * zeros
     assert nessi.params(pruned) == nessi.params(net) and nessi.param_bytes(pruned) == nessi.param_bytes(net)

@@ -10,7 +10,7 @@ from paredown.graph.fold import fold_batchnorm
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
 from paredown.graph.slots import Free, Grid, Masked
-from paredown.methods.prune.magnitude import Magnitude
+from paredown.methods.prune.weights import Weights
 from paredown.methods.quantize.uniform import Uniform
 from paredown.rules.closed_division import differences
 
@@ -79,14 +79,14 @@ def test_a_codebook_of_the_weights_own_values_passes() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_pruned_copies_are_rejected(share: float) -> None:
-    pruned = Magnitude(sparsity=share).apply(reference(), Work())
+    pruned = Weights(sparsity=share).apply(reference(), Work())
     assert any(isinstance(pruned.slot(name), Masked) for name, _ in pruned.weighted())
     found = compared(pruned)
     assert found and all("discarded: pruned" in line for line in found)
 
 
 def test_a_pruned_and_rounded_copy_is_rejected() -> None:
-    pruned = Magnitude(sparsity=0.5).apply(reference(), Work())
+    pruned = Weights(sparsity=0.5).apply(reference(), Work())
     assert any("pruned" in line for line in compared(Uniform(bits=8).apply(pruned, Work())))
 
 

@@ -73,7 +73,7 @@ def test_targets_that_are_not_there() -> None:
     for target in LATER:
         with pytest.raises(BadInput, match="not available"):
             backend(target)
-    for target in ("tflite", "", "prune.magnitude", "no.such"):
+    for target in ("tflite", "", "prune.weights", "no.such"):
         with pytest.raises(BadInput):
             backend(target)
 

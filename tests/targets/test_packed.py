@@ -15,7 +15,7 @@ from paredown.core.work import Work
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
 from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
-from paredown.methods.prune.magnitude import Magnitude
+from paredown.methods.prune.weights import Weights
 from paredown.methods.quantize.uniform import Uniform
 from paredown.methods.share.kmeans import Kmeans
 from paredown.targets.onnx import Onnx
@@ -30,11 +30,11 @@ def variants() -> dict[str, Net]:
     return {
         "float": float_net,
         "folded": folded,
-        "masked": Magnitude(0.5).apply(folded, Work()),
+        "masked": Weights(0.5).apply(folded, Work()),
         "shared": Kmeans(4).apply(folded, Work()),
         "rounded": Uniform(bits=4, bias_bits=6).apply(folded, Work()),
         "rounded activations": Uniform(bits=8, bias_bits=8, activation_bits=8).apply(folded, calib),
-        "masked and rounded": Uniform(bits=3).apply(Magnitude(0.5).apply(folded, Work()), Work()),
+        "masked and rounded": Uniform(bits=3).apply(Weights(0.5).apply(folded, Work()), Work()),
     }
 
 

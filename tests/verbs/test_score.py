@@ -20,7 +20,7 @@ from paredown.cost.micronet import count, together
 from paredown.graph.fold import fold_batchnorm
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
-from paredown.methods.prune.magnitude import Magnitude
+from paredown.methods.prune.weights import Weights
 from paredown.methods.quantize.uniform import Uniform
 from paredown.search import space as spaces
 from paredown.targets.onnx import Onnx
@@ -100,7 +100,7 @@ def test_the_closed_division_compares_two_files(tmp_path):
     net = fold_batchnorm(small_conv())[0]
     good = closed(tmp_path / "good", small_conv(), Uniform(bits=8).apply(net, Work()))
     assert good["passes"] is True and good["total"] == 3
-    bad = closed(tmp_path / "bad", small_conv(), Magnitude(sparsity=0.5).apply(net, Work()))
+    bad = closed(tmp_path / "bad", small_conv(), Weights(sparsity=0.5).apply(net, Work()))
     assert bad["passes"] is False and "pruned" in json.dumps(bad["checks"])
 
 

@@ -3,6 +3,7 @@
 Tensors and modules are `Any` here: the core knows no torch.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +32,27 @@ class Score(Protocol):
     """Returns a 1-D importance, one value for each channel of a group; the lowest are removed first."""
 
     def importance(self, net: Any, group: Any, work: Work) -> Any: ...
+
+
+@runtime_checkable
+class Saliency(Protocol):
+    """Returns how much each weight matters: `saliencies(net, names, work) -> {slot name: tensor of the weight's shape}`.
+
+    The lowest go first. Values may be negative; what a mask holds at zero is judged like any other weight of zero.
+    """
+
+    def saliencies(self, net: Any, names: Sequence[str], work: Work) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Structure(Protocol):
+    """Decides which weights go together: `stays(saliencies, sparsity, scope) -> {slot name: True where a weight stays}`.
+
+    No more than ⌊sparsity · weights⌋ go, by scope of each layer ("layer") or of all together ("global"); what goes at
+    one sparsity goes at every higher one. Raises BadInput for a sparsity that the structure cannot reach.
+    """
+
+    def stays(self, saliencies: Mapping[str, Any], sparsity: float, scope: str) -> dict[str, Any]: ...
 
 
 @runtime_checkable
@@ -107,7 +129,8 @@ class Rule(Protocol):
 
 
 KINDS: dict[str, type] = {
-    "step": Step, "loss": Loss, "score": Score, "sensitivity": Sensitivity, "grid": Grid, "habit": Habit,
+    "step": Step, "loss": Loss, "score": Score, "saliency": Saliency, "structure": Structure, "sensitivity": Sensitivity,
+    "grid": Grid, "habit": Habit,
     "codec": Codec, "searcher": Searcher, "estimator": Estimator, "backend": Backend,
     "rule": Rule,
 }  # fmt: skip

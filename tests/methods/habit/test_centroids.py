@@ -7,12 +7,12 @@ from contracts.nets import inputs_for, small_mlp
 from paredown.core.work import Work
 from paredown.graph.net import Net
 from paredown.methods.habit.centroids import Centroids
-from paredown.methods.prune.magnitude import Magnitude
+from paredown.methods.prune.weights import Weights
 from paredown.methods.share.kmeans import Kmeans
 
 
 def shared() -> Net:
-    return Kmeans(8).apply(Magnitude(0.7).apply(small_mlp(), Work()), Work())
+    return Kmeans(8).apply(Weights(0.7).apply(small_mlp(), Work()), Work())
 
 
 class TestCentroids(HabitContract):
