@@ -30,6 +30,18 @@ def call(function: Callable[..., Tensor], *shapes: tuple[int, ...]) -> Call:
     return Call(function, *shapes)
 
 
+class _First(nn.Module):
+    """A recurrent layer's outputs, or its last state."""
+
+    def __init__(self, layer: nn.Module, which: int = 0) -> None:
+        super().__init__()
+        self.layer, self.which = layer, which
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.layer(x)[self.which]
+        return found[0].transpose(0, 1) if isinstance(found, tuple) else found
+
+
 def _norm(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -56,6 +68,11 @@ def _layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "conv2d reflect": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), PICTURE),
         "conv2d circular": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), PICTURE),
         "conv3d": (nn.Conv3d(2, 4, (1, 2, 3), stride=(1, 2, 1), padding=(0, 1, 1)), VOLUME),
+        "lstm": (_First(nn.LSTM(8, 6, num_layers=2, bidirectional=True, batch_first=True)), TOKENS),
+        "lstm last": (_First(nn.LSTM(8, 6, bias=False, batch_first=True), 1), TOKENS),
+        "gru": (_First(nn.GRU(8, 6, num_layers=2, batch_first=True)), TOKENS),
+        "rnn": (_First(nn.RNN(8, 6, batch_first=True, bidirectional=True)), TOKENS),
+        "rnn relu": (_First(nn.RNN(8, 6, batch_first=True, nonlinearity="relu")), TOKENS),
         "attention": (call(lambda x: F.scaled_dot_product_attention(x, 2 * x, x + 1)), TOKENS),
         "attention scaled": (call(lambda x: F.scaled_dot_product_attention(x, x, x, scale=0.3)), PICTURE),
         "attention masked": (call(lambda x, m: F.scaled_dot_product_attention(x, x, x, m), (5, 5)), TOKENS),
@@ -252,6 +269,10 @@ def _moves() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
         "dropout": nn.Dropout(),
         "clone": lambda x: x.clone().contiguous(),
+        "norm": lambda x: x.norm(dim=1),
+        "norm of sizes": lambda x: torch.linalg.vector_norm(x, 1, dim=(2, 3), keepdim=True),
+        "cumsum": lambda x: torch.cumsum(x, 2),
+        "to float": lambda x: x.to(torch.float32, copy=True),
         "roll": lambda x: x.roll((-1, 2), (2, 3)),
         "roll one": lambda x: x.roll(4, -1),
         "expand": lambda x: x[:, :1].expand(-1, 3, -1, -1),

@@ -53,9 +53,7 @@ def test_every_lowering_is_compared() -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        F.softplus,
-        lambda x: torch.cumsum(x, 1),
-        lambda x: x.norm(dim=1),
+        lambda x: x.norm(p=3, dim=1),
         lambda x: F.pixel_unshuffle(x, 2),
         lambda x: 1 - x,
     ],

@@ -1,5 +1,6 @@
 """Running one candidate: its recipe step by step, from the deepest prefix there is, then its file, measured."""
 
+import itertools
 import json
 import shutil
 import time
@@ -67,15 +68,16 @@ class Bench:
             raise Stopped
 
     def work(self, candidate: Candidate, before: Net, checkpoint: Path) -> Work:
-        """Return the services that a step may use on the network `before`."""
+        """Return the services that a step may use on the network `before`; its n-th training resumes from `checkpoint`.n."""
         train, calib, val = self.split("train"), self.split("calib"), self.split("val")
+        trainings = itertools.count()
 
         def fitting(net: Net, loss: Any, habits: tuple[Any, ...], plan: Plan) -> dict[str, float]:
             better = 1 if self.task.metric.higher_is_better else -1
             extras = Extras(
                 teacher=_teacher(loss, candidate, before, self),
                 val=lambda model: better * evaluate(model, val, self.task.metric, "val").value,
-                watch=self.watch, checkpoint=checkpoint,
+                watch=self.watch, checkpoint=checkpoint.with_name(f"{checkpoint.name}.{next(trainings)}"),
                 checkpoint_epochs=max(1, round(2_000_000 / len(train))),
             )  # fmt: skip
             found = fit(net, train, loss, habits, plan, candidate.seed, extras)

@@ -11,7 +11,7 @@ from onnx.shape_inference import InferenceError
 from paredown.core.errors import BadInput
 from paredown.graph.frozen import Frozen
 from paredown.graph.spec import Node, Value
-from paredown.targets import lower_layers, lower_moves  # noqa: F401  (they register the lowerings)
+from paredown.targets import lower_layers, lower_moves, lower_recurrent  # noqa: F401  (they register the lowerings)
 from paredown.targets.onnx_graph import LOWERINGS, Graph
 from paredown.targets.onnx_writer import OPSET
 
@@ -24,13 +24,14 @@ MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 def build(frozen: Frozen) -> onnx.ModelProto:
     """Return the network as an ONNX model with a free batch size. Raises BadInput for what cannot be lowered."""
-    graph = Graph(frozen)
-    inputs = []
+    graph, inputs = Graph(frozen), []
+    rows = {str(node.args["indices"]) for node in frozen.spec.nodes if node.op == "embedding"}
     for name, shape in frozen.spec.inputs:
         shown = f"{name}_" if re.fullmatch(OURS, name) else name
         graph.names[Value(name)] = shown
-        graph.types[shown] = helper.make_tensor_type_proto(TensorProto.FLOAT, [1, *shape])
-        inputs.append(helper.make_tensor_value_info(shown, TensorProto.FLOAT, ["n", *shape]))
+        kind = TensorProto.INT64 if name in rows else TensorProto.FLOAT
+        graph.types[shown] = helper.make_tensor_type_proto(kind, [1, *shape])
+        inputs.append(helper.make_tensor_value_info(shown, kind, ["n", *shape]))
     for node in frozen.spec.nodes:
         graph.names[Value(node.name)] = _lowered(graph, node)
     taken, outputs = {i.name for i in inputs}, []

@@ -24,6 +24,28 @@ def reduced(g: Graph, node: Node) -> str:
     return g.emit(kind, g.name(node.args["self"]), *axes, keepdims=int(node.get("keepdim")) if node.op != "mean" else 0)
 
 
+@lowers("linalg_vector_norm")
+def norm(g: Graph, node: Node) -> str:
+    if node.get("ord") not in (1, 2):
+        raise BadInput(f"a norm of order {node.get('ord')} cannot be written; allowed: 1 and 2")
+    dims = node.get("dim")
+    axes = [g.ints(*([dims] if isinstance(dims, int) else dims))] if dims is not None else []
+    kind = "ReduceL2" if node.get("ord") == 2 else "ReduceL1"
+    return g.emit(kind, g.name(node.args["self"]), *axes, keepdims=int(node.get("keepdim")))
+
+
+@lowers("cumsum")
+def summed_up(g: Graph, node: Node) -> str:
+    return g.emit("CumSum", g.name(node.args["self"]), g.keep(np.array(node.args["dim"], dtype=np.int64)))
+
+
+@lowers("to.dtype")
+def retyped(g: Graph, node: Node) -> str:
+    if node.args["dtype"] != "torch.float32":
+        raise BadInput(f"a change to {node.args['dtype']} cannot be written; allowed: torch.float32")
+    return g.emit("Cast", g.name(node.args["self"]), to=1)
+
+
 @lowers("flatten.using_ints")
 def flatten(g: Graph, node: Node) -> str:
     shape = g.shape(node.args["self"])
