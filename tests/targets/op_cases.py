@@ -269,6 +269,11 @@ def _moves() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
         "dropout": nn.Dropout(),
         "clone": lambda x: x.clone().contiguous(),
+        "waves": lambda x: torch.sin(x) + torch.cos(2 * x) * torch.erf(x) + torch.reciprocal(x - 1),
+        "masked": lambda x: x.masked_fill(x > 0.1, 0.5) + (-x).masked_fill(x <= 0, 2) + x.masked_fill(x == 0, 1),
+        "where": lambda x: torch.where(x >= 0.2, x, torch.where(x < -0.2, x * 2, x.masked_fill(x != 0, 3))),
+        "flip": lambda x: x.flip((1, 3)),
+        "index_select": lambda x: x.index_select(1, torch.tensor([3, 0, 0, 1])),
         "norm": lambda x: x.norm(dim=1),
         "norm of sizes": lambda x: torch.linalg.vector_norm(x, 1, dim=(2, 3), keepdim=True),
         "cumsum": lambda x: torch.cumsum(x, 2),
@@ -282,6 +287,7 @@ def _moves() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     return {
         **{name: (call(f), PICTURE) for name, f in pictures.items()},
         "t": (call(lambda x, w: x @ w.t(), (3, 8)), VECTOR),
+        "sum of all": (call(lambda x, w: x * w.sum(), (3, 4)), VECTOR),
         "embedding": (call(lambda x, w: x.matmul(F.embedding(ROWS_READ, w)), (5, 3)), VECTOR),
     }
 

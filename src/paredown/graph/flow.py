@@ -44,6 +44,12 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
     return register
 
 
+def operator_of(node: Node) -> Callable[..., Any]:
+    """Return torch's own operator of a node."""
+    base, _, overload = node.op.partition(".")
+    return getattr(getattr(torch.ops.aten, base), overload or "default")
+
+
 class Flow:
     """The labels of every value and of every dimension of a stored tensor in one network.
 
@@ -61,6 +67,21 @@ class Flow:
         self.makers: dict[Axis, list[str]] = {}
         self.readers: dict[Axis, list[str]] = {}
         self.fillers: dict[str, tuple[int, np.ndarray]] = {}
+        self._types: dict[str, torch.dtype] = {}
+
+    @torch.no_grad()
+    def types(self) -> dict[str, torch.dtype]:
+        """Return {value name: the type of its numbers}; the network runs once for it."""
+        if not self._types:
+            self._types = {name: x.dtype for (name, _), x in zip(self.net.spec.inputs, self.net.example(), strict=True)}
+            inputs = [x.to(self.net.dtype) if x.is_floating_point() else x for x in self.net.example()]
+
+            def watch(node: Node, value: Any) -> None:
+                if isinstance(value, Tensor):
+                    self._types[node.name] = value.dtype
+
+            self.net.copy().eval().run(*inputs, watch=watch)
+        return self._types
 
     def axis(self, key: Axis) -> np.ndarray:
         """Return the labels of one dimension of a slot, made when first asked for."""
@@ -148,9 +169,7 @@ class Flow:
             track = self.track(leaf) if isinstance(leaf, Value | Slot) else None
             return leaf if track is None else track.spread()
 
-        base, _, overload = node.op.partition(".")
-        call = getattr(getattr(torch.ops.aten, base), overload or "default")
-        made = call(**{name: mapped(value, fetch) for name, value in node.args.items()})
+        made = operator_of(node)(**{name: mapped(value, fetch) for name, value in node.args.items()})
         if isinstance(made, Tensor):
             return gathered(made.contiguous(), self.labels)
         return tuple(gathered(one.contiguous(), self.labels) for one in made)

@@ -133,6 +133,21 @@ rnn_tanh.input: input hx params has_biases num_layers dropout train bidirectiona
 rnn_relu.input: input hx params has_biases num_layers dropout train bidirectional batch_first
 gru.input: input hx params has_biases num_layers dropout train bidirectional batch_first
 lstm.input: input hx params has_biases num_layers dropout train bidirectional batch_first
+eq.Scalar: self other
+ne.Scalar: self other
+gt.Scalar: self other
+ge.Scalar: self other
+lt.Scalar: self other
+le.Scalar: self other
+masked_fill.Scalar: self mask value
+where.self: condition self other
+erf: self
+sin: self
+cos: self
+reciprocal: self
+flip: self dims
+index_select: self dim index
+sum: self dtype=null
 """
 
 

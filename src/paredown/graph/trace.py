@@ -3,6 +3,7 @@
 from paredown.graph import rules_layer, rules_move, rules_product, rules_recurrent  # noqa: F401  (each registers its rules)
 from paredown.graph.flow import RULES, Flow
 from paredown.graph.net import Net
+from paredown.graph.probe import probed
 from paredown.graph.spec import references
 
 
@@ -12,8 +13,9 @@ def trace(net: Net) -> Flow:
     for name, shape in net.spec.inputs:
         flow.values[name] = flow.frozen((1, *shape), f"{name} is an input")
     for node in net.spec.nodes:
-        known = RULES.get(node.op)
-        flow.values[node.name] = known(flow, node) if known else flow.stop(node, "is not followed")
+        known = RULES.get(node.op, probed)
+        made = known(flow, node)
+        flow.values[node.name] = flow.stop(node, "mixes channels") if made is None and known is probed else made
     for leaf in references(net.spec.output):
         flow.hold(leaf, f"{leaf} is returned by the network")
     return flow

@@ -114,6 +114,7 @@ def group_norm(g: Graph, node: Node) -> str:
 _UNARY = {
     "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hardswish": "HardSwish", "mish": "Mish",
     "neg": "Neg", "abs": "Abs", "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "selu": "Selu",
+    "erf": "Erf", "sin": "Sin", "cos": "Cos", "reciprocal": "Reciprocal",
 }  # fmt: skip
 
 
@@ -128,6 +129,23 @@ _BINARY = {"mul.Tensor": "Mul", "div.Tensor": "Div", "maximum": "Max", "minimum"
 @lowers(*_BINARY)
 def binary(g: Graph, node: Node) -> str:
     return g.emit(_BINARY[node.op], g.name(node.args["self"]), g.name(node.args["other"]))
+
+
+_COMPARED = {
+    "eq.Scalar": "Equal",
+    "gt.Scalar": "Greater",
+    "ge.Scalar": "GreaterOrEqual",
+    "lt.Scalar": "Less",
+    "le.Scalar": "LessOrEqual",
+}
+
+
+@lowers(*_COMPARED, "ne.Scalar")
+def compared(g: Graph, node: Node) -> str:
+    x, other = g.name(node.args["self"]), g.constant(float(node.args["other"]))
+    if node.op == "ne.Scalar":
+        return g.emit("Not", g.emit("Equal", x, other))
+    return g.emit(_COMPARED[node.op], x, other)
 
 
 @lowers("add.Tensor", "sub.Tensor")

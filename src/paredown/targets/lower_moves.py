@@ -10,18 +10,19 @@ from paredown.graph.spec import Node
 from paredown.targets.onnx_graph import Graph, lowers
 
 
-@lowers("mean", "mean.dim", "sum.dim_IntList", "amax", "amin")
+@lowers("mean", "sum", "mean.dim", "sum.dim_IntList", "amax", "amin")
 def reduced(g: Graph, node: Node) -> str:
     kind = {
         "mean": "ReduceMean",
+        "sum": "ReduceSum",
         "mean.dim": "ReduceMean",
         "sum.dim_IntList": "ReduceSum",
         "amax": "ReduceMax",
         "amin": "ReduceMin",
     }[node.op]
-    dims = node.args.get("dim") if node.op != "mean" else None
-    axes = [g.ints(*dims)] if dims else []
-    return g.emit(kind, g.name(node.args["self"]), *axes, keepdims=int(node.get("keepdim")) if node.op != "mean" else 0)
+    dims, all_of_it = node.args.get("dim"), node.op in ("mean", "sum")
+    axes = [g.ints(*dims)] if dims and not all_of_it else []
+    return g.emit(kind, g.name(node.args["self"]), *axes, keepdims=0 if all_of_it else int(node.get("keepdim")))
 
 
 @lowers("linalg_vector_norm")
@@ -147,6 +148,27 @@ def sliced(g: Graph, node: Node) -> str:
     step = 1 if node.op == "narrow" else node.get("step")
     end = np.iinfo(np.int64).max if end is None else end
     return g.emit("Slice", g.name(node.args["self"]), g.ints(start), g.ints(end), g.ints(axis), g.ints(step))
+
+
+@lowers("flip")
+def reversed_along(g: Graph, node: Node) -> str:
+    dims = node.args["dims"]
+    ends = [np.iinfo(np.int64).min] * len(dims)
+    return g.emit(
+        "Slice", g.name(node.args["self"]), *(g.ints(*own) for own in ([-1] * len(dims), ends, dims, [-1] * len(dims)))
+    )
+
+
+@lowers("index_select")
+def rows_chosen(g: Graph, node: Node) -> str:
+    return g.emit("Gather", g.name(node.args["self"]), g.name(node.args["index"]), axis=node.args["dim"])
+
+
+@lowers("masked_fill.Scalar", "where.self")
+def chosen(g: Graph, node: Node) -> str:
+    if node.op == "where.self":
+        return g.emit("Where", *(g.name(node.args[k]) for k in ("condition", "self", "other")))
+    return g.emit("Where", g.name(node.args["mask"]), g.constant(float(node.args["value"])), g.name(node.args["self"]))
 
 
 @lowers("pad")

@@ -12,7 +12,7 @@ VIEWS = (
 COPIES = (
     "permute", "transpose.int", "t", "clone", "cat", "stack", "narrow", "slice.Tensor", "select.int", "pad", "expand",
     "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "roll", "repeat", "upsample_nearest2d.vec", "zeros",
-    "zeros_like", "ones_like", "to.dtype", "sym_size.int",
+    "zeros_like", "ones_like", "to.dtype", "sym_size.int", "masked_fill.Scalar", "where.self", "flip", "index_select",
 )  # fmt: skip
 """Operators that fill new memory without computing."""
 

@@ -75,13 +75,13 @@ def multiply(call: Call) -> Arithmetic:
     return Arithmetic(mults=1) * call.outputs
 
 
-@counts("elementwise", "div.Tensor", "sqrt", "rsqrt", "exp", "log")
+@counts("elementwise", "div.Tensor", "sqrt", "rsqrt", "exp", "log", "erf", "sin", "cos", "reciprocal")
 def special(call: Call) -> Arithmetic:
     """One special function."""
     return Arithmetic(specials=1) * call.outputs
 
 
-@counts("elementwise", "maximum", "minimum")
+@counts("elementwise", "maximum", "minimum", "eq.Scalar", "ne.Scalar", "gt.Scalar", "ge.Scalar", "lt.Scalar", "le.Scalar")
 def larger(call: Call) -> Arithmetic:
     """One comparison."""
     return Arithmetic(compares=1) * call.outputs

@@ -72,9 +72,9 @@ def mean_over(call: Call) -> Arithmetic:
     return mean(call.size("self") // call.outputs) * call.outputs
 
 
-@counts("pooling", "sum.dim_IntList")
+@counts("pooling", "sum.dim_IntList", "sum")
 def sum_over(call: Call) -> Arithmetic:
-    """The sum over the dimensions that go."""
+    """The sum over the dimensions that go, or over all."""
     return Arithmetic(adds=call.size("self") - call.outputs)
 
 
