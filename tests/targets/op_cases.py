@@ -287,6 +287,13 @@ def _moves() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     return {
         **{name: (call(f), PICTURE) for name, f in pictures.items()},
         "t": (call(lambda x, w: x @ w.t(), (3, 8)), VECTOR),
+        "expand to the batch": (
+            call(
+                lambda x, w: torch.cat([w.expand(x.shape[0], -1, -1), x], 1).sum(2, keepdim=True).split(3, 1)[1],
+                (1, 1, 8),
+            ),
+            TOKENS,
+        ),
         "sum of all": (call(lambda x, w: x * w.sum(), (3, 4)), VECTOR),
         "embedding": (call(lambda x, w: x.matmul(F.embedding(ROWS_READ, w)), (5, 3)), VECTOR),
     }

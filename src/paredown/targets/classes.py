@@ -22,7 +22,8 @@ from paredown.targets.pieces import Piece, opened, pieces
 
 SCHEMA = "paredown/classes/1"
 WARM, LEAST_ROUNDS, MOST_ROUNDS, BUDGET_S = 3, 11, 51, 1.5
-YARDSTICK, EMPTY = "yardstick", "empty"
+YARDSTICK, EMPTY, CHAIN = "yardstick", "empty", "chain"
+LINKS = 50
 
 Calls = Mapping[str, Callable[[], object]]
 Timer = Callable[[Calls], Mapping[str, list[float]]]
@@ -67,9 +68,7 @@ class Seen:
 def seen(values: list[float], yardstick_ms: float, empty_ms: float = 0.0, text: str = "") -> Seen:
     """Return the median and quartiles of repeats, less what calling the runtime takes."""
     low, middle, high = (max(0.0, q - empty_ms) for q in statistics.quantiles(values, n=4))
-    return Seen(
-        middle, low, high, len(values), yardstick_ms, datetime.now(UTC).isoformat(timespec="seconds"), text
-    )
+    return Seen(middle, low, high, len(values), yardstick_ms, datetime.now(UTC).isoformat(timespec="seconds"), text)
 
 
 @dataclass
@@ -129,10 +128,15 @@ def _sound(row: Any) -> Seen:
 
 @dataclass(frozen=True)
 class Timed:
-    """Classes in ms as of now, how many of them were measured just now, and the rounds of other calls beside them."""
+    """Classes in ms as of now, how many of them were measured just now, and the rounds of other calls beside them.
+
+    call_ms, node_ms: what calling the runtime takes, and each node of a file beside what it computes.
+    """
 
     ms: Mapping[str, float]
     fresh: int
+    call_ms: float
+    node_ms: float
     others: Mapping[str, list[float]]
 
 
@@ -142,14 +146,14 @@ def timed(book: Book, wanted: Mapping[str, Piece], others: Calls, timer: Timer =
     A class that was kept is scaled by what the yardstick takes now over what it took then.
     """
     missing = book.missing(wanted)
-    calls: dict[str, Callable[[], object]] = {YARDSTICK: yardstick(), EMPTY: empty(), **others}
+    calls: dict[str, Callable[[], object]] = {YARDSTICK: yardstick(), EMPTY: idle(0), CHAIN: idle(LINKS), **others}
     calls |= {key: piece.call() for key, piece in missing.items()}
     took = timer(calls)
-    yard, none = (statistics.median(took[name]) for name in (YARDSTICK, EMPTY))
+    yard, none, chain = (statistics.median(took[name]) for name in (YARDSTICK, EMPTY, CHAIN))
     if missing:
         book.add({key: seen(took[key], yard, none, piece.text) for key, piece in missing.items()})
     ms = {key: book.known[key].ms * yard / book.known[key].yardstick_ms for key in wanted}
-    return Timed(ms, len(missing), {name: took[name] for name in others})
+    return Timed(ms, len(missing), none, max(0.0, chain - none) / LINKS, {name: took[name] for name in others})
 
 
 def one_layer(inputs: np.ndarray, weight: tuple[int, ...], **attributes: Any) -> Piece:
@@ -169,13 +173,14 @@ def yardstick() -> Callable[[], object]:
     return one_layer(x, (32, 32, 3, 3), pads=[1, 1, 1, 1]).call()
 
 
-def empty() -> Callable[[], object]:
-    """Return a call of the runtime that computes nothing."""
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "empty", ends[:1], ends[1:])
+def idle(links: int) -> Callable[[], object]:
+    """Return a call of a file that computes next to nothing, in 1 + `links` nodes."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("v0", f"v{links + 1}")]
+    nodes = [helper.make_node("Neg", [f"v{at}"], [f"v{at + 1}"]) for at in range(links + 1)]
+    graph = helper.make_graph(nodes, "idle", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     one = np.zeros(1, np.float32)
-    return Piece("", "", "", bytes(model.SerializeToString()), {"x": one}, (("y", one),)).call()
+    return Piece("", "", "", bytes(model.SerializeToString()), {"v0": one}, ((f"v{links + 1}", one),)).call()
 
 
 def whole(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Callable[[], object]:

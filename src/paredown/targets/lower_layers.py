@@ -101,14 +101,9 @@ def group_norm(g: Graph, node: Node) -> str:
     weight, bias = node.args.get("weight"), node.args.get("bias")
     scale = g.name(weight) if weight is not None else g.store(np.ones(count, np.float32))
     shift = g.name(bias) if bias is not None else g.store(np.zeros(count, np.float32))
-    return g.emit(
-        "GroupNormalization",
-        g.name(node.args["input"]),
-        scale,
-        shift,
-        num_groups=node.args["num_groups"],
-        epsilon=node.get("eps"),
-    )
+    settings = {"num_groups": node.args["num_groups"], "epsilon": node.get("eps")}
+    out = g.emit("GroupNormalization", g.name(node.args["input"]), scale, shift, **settings)
+    return g.known(out, g.shape(node.args["input"]))
 
 
 _UNARY = {

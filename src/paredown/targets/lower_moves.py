@@ -225,9 +225,21 @@ def looked_up(g: Graph, node: Node) -> str:
 
 @lowers("expand")
 def expanded(g: Graph, node: Node) -> str:
-    """A size of -1, or one taken from the batch, leaves the dimension as it is."""
-    sizes = [size if isinstance(size, int) and size != -1 else 1 for size in node.args["size"]]
-    return g.emit("Expand", g.name(node.args["self"]), g.ints(*sizes))
+    """A size of -1, or one taken from the batch by what has a batch already, leaves the dimension as it is."""
+    given, source = list(node.args["size"]), node.args["self"]
+    sizes = [size if isinstance(size, int) and size != -1 else 1 for size in given]
+    batched = [at for at, size in enumerate(given) if not isinstance(size, int)]
+    if not batched or not g.stored_only(source):
+        return g.emit("Expand", g.name(source), g.ints(*sizes))
+    (at,) = batched
+    batch = g.frozen.spec.node(str(given[at]))
+    count = g.emit("Shape", g.name(batch.args["self"]), start=batch.args["dim"], end=batch.args["dim"] + 1)
+    parts = [g.ints(*sizes[:at]), count, g.ints(*sizes[at + 1 :])]
+    shape = g.emit(
+        "Concat", *(part for part, some in zip(parts, (at, 1, len(sizes) - at - 1), strict=True) if some), axis=0
+    )
+    held = (1,) * (len(given) - g.rank(source)) + g.shape(source)
+    return g.known(g.emit("Expand", g.name(source), shape), [max(a, b) for a, b in zip(held, sizes, strict=True)])
 
 
 @lowers("repeat")

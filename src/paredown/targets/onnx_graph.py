@@ -1,10 +1,10 @@
 """An ONNX graph being built, and the register of functions that add operators to it. Needs no torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from paredown.core.errors import BadInput
 from paredown.graph.frozen import Blocks, Frozen, Plain, Rounded, Shared
@@ -102,6 +102,20 @@ class Graph(Codes):
         return bool(users) and all(
             node.op in QUANTIZERS or (node.op in CLIPPING and self.requantized(node.name)) for node in users
         )
+
+    def known(self, name: str, shape: Sequence[int]) -> str:
+        """Say what shape a value has at batch 1, where ONNX cannot infer it; return its name."""
+        kind = self.types[name].tensor_type.elem_type or TensorProto.FLOAT
+        self.types[name] = helper.make_tensor_type_proto(kind, list(shape))
+        return name
+
+    def stored_only(self, reference: Any) -> bool:
+        """Return whether a value comes from stored tensors alone, so that it has no batch."""
+        if isinstance(reference, Slot):
+            return True
+        makers = {node.name: node for node in self.frozen.spec.nodes}
+        node = makers.get(str(reference))
+        return node is not None and bool(node.slots()) and all(self.stored_only(value) for value in node.values())
 
     def rank(self, reference: Any) -> int:
         """Return how many dimensions a value has."""
