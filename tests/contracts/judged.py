@@ -35,7 +35,7 @@ def on_digits(seed: int, seen: list[Net] | None = None) -> Work:
     """Return services on the pooled digits; the last 300 of the training samples are for validation."""
     train = pictures(seed)[0]
     fitted, val = Data(train.x[:-300], train.y[:-300]), Data(train.x[-300:], train.y[-300:])
-    calib = (fitted.x[:256], fitted.y[:256])
+    calib = (fitted.x[:128], fitted.y[:128])
     rate = lambda net: evaluate(net, val, METRICS["accuracy"], "val")  # noqa: E731
     return Work({"calib": calib, "fit": trainer(fitted, seed, seen), "evaluate": rate}, seed)
 

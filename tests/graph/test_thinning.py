@@ -81,9 +81,8 @@ def test_a_sketch_is_the_network_that_surgery_makes_and_leaves_the_whole_one_alo
     before, x = {k: v.clone() for k, v in net.state_dict().items()}, net.example(3)
     for seed in range(3):
         gone = drawn(thinning, seed)
-        notes: list[tuple[str, str]] = []
-        made, sketch = thinning.made(gone, lambda *note: notes.append(note)), thinning.sketch(gone)
-        assert not notes and made.spec == sketch.spec and same(made.eval()(*x), sketch(*x))
+        (made, went), sketch = thinning.removed(gone, lambda *_: None), thinning.sketch(gone)
+        assert went == thinning.chosen(gone) and made.spec == sketch.spec and same(made.eval()(*x), sketch(*x))
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
 
 
@@ -115,16 +114,6 @@ def test_a_cost_with_no_closed_form_is_that_of_the_network_each_built_once() -> 
     price = price_of(thinning, rows)
     at = len(built)
     assert [price([n, 0]) for n in (0, 7, 8, 9, 9, 9)] == [6, 6, 5, 5, 5, 5] and len(built) <= at + 4
-
-
-def test_priced_by_name() -> None:
-    net = small_conv()
-    whole = count(net)
-    assert (priced("macs")(net), priced("params")(net), priced("bits")(net)) == (whole.macs, whole.params, whole.bits)
-    assert priced("bops")(net) == whole.bops and priced("nucleo_l4r5zi-tflm")(net) > 0
-    assert priced("nvidia_t4")(net) > 0
-    with pytest.raises(BadInput, match="toaster"):
-        priced("toaster")
 
 
 def test_the_fewest_units_that_meet_a_budget() -> None:

@@ -1,4 +1,4 @@
-"""How many units go from each channel group: in which order they go, the network that is left, its cost, and budgets on it."""
+"""How many units go from each channel group: in which order, the network that is left, its cost, and budgets on it."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -232,7 +232,10 @@ def within(
 
 
 def filled(thinning: Thinning, price: Price, gone: Gone, budget: float) -> list[int]:
-    """Return counts no higher than `gone`: units come back one by one while the budget holds, first where the largest share went."""
+    """Return counts no higher than `gone`: units come back one by one while the budget holds.
+
+    The first to get one back is the group of which the largest share went.
+    """
     found = [int(count) for count in gone]
     sizes = [len(group) for group in thinning.groups]
     while True:
