@@ -414,7 +414,11 @@ BAD = {
     ),
     "a value that is too large": ([("Pad", "x,p", "y", {})], {"p": ints(0, 0, 0, 10**8, 0, 0, 0, 0)}, "entries"),
     "an output that is constant": ([("Identity", "c", "y", {})], {"c": floats(3)}, "does not depend"),
-    "an error function alone": ([("Erf", "x", "y", {})], {}, "GELU"),
+    "half a GELU": (
+        [("Mul", "x,r", "t", {}), ("Erf", "t", "e", {}), ("Add", "e,r", "y", {})],
+        {"r": np.float32(0.5**0.5)},
+        "GELU",
+    ),
 }  # fmt: skip
 
 

@@ -42,8 +42,12 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Ne
                 exported = _export(model, inputs, free=False)
             except BadInput:
                 raise first from None
+            examples = [inputs]
+        else:
+            examples = [inputs, tuple(torch.cat([x, x]) for x in inputs)]
         net = _translate(exported, inputs)
-        _verify(net, model, inputs)
+        for example in examples:
+            _verify(net, model, example)
     finally:
         for module, training in flags.items():
             module.training = training
@@ -92,6 +96,9 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
             refs[node.name] = Value(node.name)
         elif node.name in known:
             slots[node.name], refs[node.name] = Fixed(known[node.name]), Slot(node.name)
+            if any(not isinstance(size, int) for size in node.meta["val"].shape[:1]):
+                nodes.append(_for_each(node.name, known[node.name].dim(), nodes))
+                refs[node.name] = Value(nodes[-1].name)
         elif node.target in SIZES:
             refs[node.name] = Sized()
         elif node.op == "output":
@@ -104,6 +111,12 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
     spec = Spec(samples, live(nodes, output), output)
     used = spec.slot_users()
     return Net(spec, {name: slot for name, slot in slots.items() if name in used})
+
+
+def _for_each(name: str, rank: int, nodes: list[Node]) -> Node:
+    """Return the node that repeats a constant of one sample for each sample of the batch."""
+    batch = next(node for node in reversed(nodes) if node.op == "sym_size.int")
+    return Node(f"{name}_each", "expand", {"self": Slot(name), "size": [Value(batch.name), *[-1] * (rank - 1)]})
 
 
 def _plain(output: Any) -> Any:
@@ -161,6 +174,8 @@ def node_of(name: str, op: str, args: Any, kwargs: Any, resolve: Callable[[Any],
     given = dict(zip(OPS[op].names, args, strict=False)) | dict(kwargs)
     if op == "zeros":
         given = {"size": given["size"]}  # a Net makes it of its input's type, where its input is
+    if op == "clone" and given.pop("memory_format", None) is not None:
+        op = "contiguous"  # the one thing about memory that a view after it needs
     if given.get("end") == _END:
         del given["end"]
     settled = {k: _canonical(resolve(v), OPS[op].defaults.get(k)) for k, v in given.items()}

@@ -17,10 +17,10 @@ from onnx.shape_inference import InferenceError
 from torch.utils._pytree import tree_leaves
 
 from paredown.core.errors import BadInput, Damaged
-from paredown.graph import raise_layers, raise_moves, raise_points  # noqa: F401  (they register the translations)
+from paredown.graph import raise_layers, raise_moves, raise_points, raise_recurrent  # noqa: F401  (they register the translations)
 from paredown.graph.net import Net
 from paredown.graph.onnx_fold import FOLDED, fold
-from paredown.graph.raised import RAISERS, Call, Const, Raised, known
+from paredown.graph.raised import BATCH, RAISERS, Call, Const, Raised, known
 from paredown.graph.spec import Spec, Value, references
 
 STORED_FORMS = frozenset({"Constant", "DequantizeLinear", "Gather", "Identity", "Shape", "Transpose"})
@@ -171,6 +171,8 @@ def _translate(raised: Raised, node: onnx.NodeProto) -> None:
     call, raised.hint = Call(node, inputs, raised.opset, attributes), node.output[0]
     where = f"operator {node.op_type!r} at node {node.name or node.output[0]!r}"
     constant = all(found is None or isinstance(found, Const) for found in inputs) and node.op_type not in STORED_FORMS
+    if constant and node.op_type == "Expand":
+        constant = BATCH not in (call.numbers(1) or [])
     if node.domain not in ("", "ai.onnx") or node.op_type not in (FOLDED if constant else RAISERS):
         raise BadInput(f"{where} is not supported; rewrite the layer that uses it")
     try:

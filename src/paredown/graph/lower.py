@@ -13,8 +13,13 @@ from paredown.graph.ops import OPS
 
 aten = torch.ops.aten
 
-SIZES = frozenset({operator.mul, operator.add, operator.sub, operator.floordiv, operator.mod, operator.neg, operator.truediv})
+SIZES = frozenset(
+    {operator.mul, operator.add, operator.sub, operator.floordiv, operator.mod, operator.neg, operator.truediv}
+)
 """What may be computed with sizes, as long as it is only used as the one free size of a view."""
+
+_DEPTH = 4
+"""How often what an operator is taken apart into is taken apart in its turn."""
 
 _MOST = 2**24
 """The most entries of a constant that is worked out."""
@@ -34,14 +39,16 @@ def lower_(exported: torch.export.ExportedProgram, values: Mapping[str, Tensor])
 
     values: {placeholder: tensor} of the buffers and constants. Blocks that only set autocast or gradients are opened,
     operators that the table lacks are taken apart as torch does it, indexing by a constant becomes an embedding's, and what
-    depends on no input and no parameter is worked out where its operator is not in the table.
+    depends on no input and no parameter is worked out where its operator is not in the table: for one sample where its size
+    is the batch's (`capture` repeats it, and compares at two batch sizes).
     """
     graph = exported.graph
     for node in list(graph.nodes):
         _open(exported.graph_module, node)
-    for node in list(graph.nodes):
-        if _unknown(node) and not (_typed(node) or _indexed(node)):
-            _taken_apart(node)
+    for _ in range(_DEPTH):
+        changed = [_typed(node) or _indexed(node) or _taken_apart(node) for node in list(graph.nodes) if _unknown(node)]
+        if not any(changed):
+            break
     return _constants(graph, values)
 
 
@@ -66,13 +73,7 @@ def _open(module: fx.GraphModule, node: fx.Node) -> None:
     moved = dict(zip(holes, given[at + 1 :], strict=True))
     with node.graph.inserting_before(node):
         made: Any = node.graph.graph_copy(inner, moved)
-    made = list(made) if isinstance(made, list | tuple) else [made]
-    for user in list(node.users):
-        if user.target is operator.getitem:
-            index: Any = user.args[1]
-            user.replace_all_uses_with(made[index])
-            node.graph.erase_node(user)
-    node.graph.erase_node(node)
+    _replace(node, list(made) if isinstance(made, list | tuple) else [made])
     if not block.users:
         node.graph.erase_node(block)
 
@@ -109,13 +110,13 @@ def _indexed(node: fx.Node) -> bool:
     return True
 
 
-def _taken_apart(node: fx.Node) -> None:
-    """Put the operators that torch makes of a node in its place, where it knows any."""
+def _taken_apart(node: fx.Node) -> bool:
+    """Put the operators that torch makes of a node in its place; return whether it knows any."""
     target: Any = node.target
     flat, tree = torch.utils._pytree.tree_flatten((node.args, node.kwargs))
     holes = [leaf for leaf in flat if isinstance(leaf, fx.Node)]
     if any(not isinstance(leaf.meta.get("val"), Tensor) for leaf in holes):
-        return
+        return False
 
     def call(*tensors: Tensor) -> Any:
         given = iter(tensors)
@@ -129,16 +130,27 @@ def _taken_apart(node: fx.Node) -> None:
         inner = make_fx(call, decomposition_table=table)(*(leaf.meta["val"] for leaf in holes)).graph
     # Any of torch's decompositions may refuse a call; then the operator stays, and capture names it.
     except Exception:  # noqa: BLE001
-        return
+        return False
     inner.eliminate_dead_code()
+    for inside in inner.nodes:
+        if inside.target in (aten.view.default, aten._unsafe_view.default):
+            inside.target = aten.reshape.default  # how tensors lie in memory is not kept
+    if any(inside.target is target for inside in inner.nodes):
+        return False
     with node.graph.inserting_before(node):
         places = [n for n in inner.nodes if n.op == "placeholder"]
         made = node.graph.graph_copy(inner, dict(zip(places, holes, strict=True)))
-    if isinstance(made, fx.Node):
-        _replace(node, made)
+    _replace(node, made)
+    return True
 
 
-def _replace(node: fx.Node, made: fx.Node) -> None:
+def _replace(node: fx.Node, made: Any) -> None:
+    if isinstance(made, list | tuple):
+        for user in list(node.users):
+            index: Any = user.args[1]
+            _replace(user, made[index])
+        node.graph.erase_node(node)
+        return
     made.meta.setdefault("val", node.meta.get("val"))
     node.replace_all_uses_with(made)
     node.graph.erase_node(node)
@@ -150,6 +162,9 @@ def _constants(graph: fx.Graph, values: Mapping[str, Tensor]) -> dict[str, Tenso
     must: set[str] = set()
     for node in graph.nodes:
         target: Any = node.target
+        if target is aten.sym_size.int and node.args[1] == 0:
+            known[node.name] = 1
+            continue
         if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
             continue
         if any(source.name not in known for source in node.all_input_nodes):

@@ -1,5 +1,6 @@
 """ONNX layers as ATen operators: convolutions, products, norms, pooling, quantizers; one small function each."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -294,6 +295,8 @@ def _gather(g: Raised, c: Call) -> Any:
     if places.array.ndim == 0:
         return g.emit("select.int", self=x, dim=axis, index=int(places.array))
     ints = places.array.reshape(-1) % g.shape(x)[axis]
-    if places.array.ndim > 1 or not len(ints) or (np.diff(ints) != 1).any():
-        raise BadInput("it picks places that are no run; allowed: one place, or neighbours in order")
+    if places.array.ndim > 1 or not len(ints):
+        raise BadInput("it picks places that are no list; allowed: one place, or a list of them")
+    if (np.diff(ints) != 1).any():
+        return g.emit("index_select", self=x, dim=axis, index=g.leaf(replace(places, stored=Plain(ints))))
     return g.emit("slice.Tensor", self=x, dim=axis, start=int(ints[0]), end=int(ints[-1]) + 1)

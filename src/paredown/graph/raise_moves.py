@@ -144,6 +144,11 @@ def _slice(g: Raised, c: Call) -> Value:
     if starts is None or ends is None:
         raise BadInput("it has no starts and ends")
     axes = c.listed(3, "axes") or list(range(len(starts)))
+    if all(
+        (start, step) == (-1, -1) and end < -(2**31)
+        for start, end, step in zip(starts, ends, c.numbers(4) or [1], strict=False)
+    ):
+        return g.emit("flip", self=x, dims=[axis % len(shape) for axis in axes])
     for axis, start, end, step in zip(axes, starts, ends, c.numbers(4) or [1] * len(starts), strict=True):
         dim, size = axis % len(shape), shape[axis % len(shape)]
         if step < 1:
@@ -192,6 +197,22 @@ def _reduce(g: Raised, c: Call) -> Value:
     return g.emit(_REDUCED[c.node.op_type], self=c.value(), dim=dims, keepdim=bool(c.get("keepdims", 1)))
 
 
+@raises("ReduceL1", "ReduceL2")
+def _norm(g: Raised, c: Call) -> Value:
+    rank, axes = len(g.shape(c.value())), c.listed(1, "axes")
+    dims = [a % rank for a in axes] if axes else list(range(rank))
+    order = 1 if c.node.op_type == "ReduceL1" else 2
+    return g.emit("linalg_vector_norm", self=c.value(), ord=order, dim=dims, keepdim=bool(c.get("keepdims", 1)))
+
+
+@raises("CumSum")
+def _summed_up(g: Raised, c: Call) -> Value:
+    axis = c.numbers(1)
+    if axis is None or c.get("exclusive", 0) or c.get("reverse", 0):
+        raise BadInput("running sums that leave their own place out, or run backwards, are not supported")
+    return g.emit("cumsum", self=c.value(), dim=axis[0] % len(g.shape(c.value())))
+
+
 @raises("Resize", "Upsample")
 def _resize(g: Raised, c: Call) -> Value:
     """Of pictures, in height and width: nearest or bilinear."""
@@ -233,6 +254,8 @@ def _depth_space(g: Raised, c: Call) -> Value:
 @raises("Expand")
 def _expand(g: Raised, c: Call) -> Value:
     """A size of 1, or the one there is, leaves a dimension as it is."""
+    if isinstance(c.input(0), Const):
+        return _each_sample(g, c)
     old, wanted = g.shape(c.value()), c.listed(1, "shape")
     if wanted is None:
         raise BadInput("it has no shape")
@@ -243,6 +266,15 @@ def _expand(g: Raised, c: Call) -> Value:
         )
     sizes = [-1 if size in (1, have) else size for size, have in zip(wanted, old, strict=True)]
     return g.emit("expand", self=c.value(), size=sizes)
+
+
+def _each_sample(g: Raised, c: Call) -> Value:
+    """Repeat a constant for every sample of the batch."""
+    wanted, inputs = c.listed(1, "shape") or [], [name for name in g.names() if g.shape(name)[:1] == (BATCH,)]
+    if wanted.count(BATCH) != 1 or not inputs:
+        raise BadInput(f"it expands a constant into {_shown(wanted)}")
+    batch = g.emit("sym_size.int", self=inputs[0], dim=0)
+    return g.emit("expand", self=g.leaf(c.input(0)), size=[batch if size == BATCH else size for size in wanted])
 
 
 @raises("Tile")

@@ -11,6 +11,7 @@ from paredown.graph.spec import Value
 _UNARY = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hardswish", "Mish": "mish", "Neg": "neg",
     "Abs": "abs", "Sqrt": "sqrt", "Exp": "exp", "Log": "log", "Softplus": "softplus",
+    "Sin": "sin", "Cos": "cos", "Reciprocal": "reciprocal",
 }  # fmt: skip
 
 
@@ -109,11 +110,11 @@ class Bell:
 
 
 @raises("Erf")
-def _erf(g: Raised, c: Call) -> Bell:
+def _erf(g: Raised, c: Call) -> Any:
     node = g.nodes.get(c.value())
     scale = {"div.Tensor": 0.5**-0.5, "mul.Tensor": 0.5**0.5}.get(node.op, 0.0) if node else 0.0
     if node is None or not _near(node.args.get("other"), scale) or not isinstance(node.args["self"], Value):
-        raise BadInput("an error function is understood only as part of a GELU")
+        return g.emit("erf", self=c.value())
     return Bell(node.args["self"], frozenset({"one", "x", "half"}))
 
 
@@ -195,11 +196,6 @@ def _ordered(g: Raised, c: Call) -> Value:
     return g.emit(op, self=g.leaf(first), other=g.operand(second))
 
 
-@raises("Reciprocal")
-def _reciprocal(g: Raised, c: Call) -> Value:
-    return g.emit("pow.Tensor_Scalar", self=c.value(), exponent=-1)
-
-
 @raises("Pow")
 def _pow(g: Raised, c: Call) -> Value:
     exponent = c.const(1)
@@ -237,3 +233,33 @@ def _cast(g: Raised, c: Call) -> Value:
     if c.node.op_type == "Cast" and c.get("to") not in (1, 10, 11, 16):
         raise BadInput("it turns values that flow into integers")
     return c.value()
+
+
+_COMPARED = {
+    "Equal": "eq.Scalar", "Greater": "gt.Scalar", "GreaterOrEqual": "ge.Scalar", "Less": "lt.Scalar",
+    "LessOrEqual": "le.Scalar",
+}  # fmt: skip
+
+
+@raises(*_COMPARED)
+def _compared(g: Raised, c: Call) -> Value:
+    other = c.const(1)
+    if other is None or other.array.size != 1:
+        raise BadInput("it compares with something that is no single number")
+    return g.emit(_COMPARED[c.node.op_type], self=c.value(), other=other.array.item())
+
+
+@raises("Not")
+def _not(g: Raised, c: Call) -> Value:
+    node = g.nodes.get(c.value())
+    if node is None or node.op != "eq.Scalar":
+        raise BadInput("a negation is understood only of a comparison for equality")
+    return g.emit("ne.Scalar", **node.args)
+
+
+@raises("Where")
+def _where(g: Raised, c: Call) -> Value:
+    first = c.input(1)
+    if isinstance(first, Const) and first.array.size == 1 and isinstance(c.input(2), Value):
+        return g.emit("masked_fill.Scalar", self=c.value(2), mask=c.value(), value=first.array.item())
+    return g.emit("where.self", condition=c.value(), self=g.leaf(first), other=g.leaf(c.input(2)))

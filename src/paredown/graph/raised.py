@@ -186,6 +186,10 @@ class Raised:
         self.nodes[name] = node
         return Value(name)
 
+    def names(self) -> list[Value]:
+        """Return the values so far, the network's inputs first."""
+        return [leaf for leaf in self._meta if isinstance(leaf, Value)]
+
     def amend(self, value: Value, /, **changes: Any) -> Value:
         """Replace some arguments of the node that makes a value, and return the value."""
         self.nodes[value] = self.nodes[value].with_args(**changes)
@@ -264,10 +268,13 @@ class Raised:
             return given["self"][given["index"]]
         if node.op == "fake_quantize_per_tensor_affine":
             return given["self"]
+        if node.op == "zeros":
+            return torch.empty(_sized(given["size"], BATCH), device="meta")
         base, _, overload = node.op.partition(".")
         made = getattr(getattr(torch.ops.aten, base), overload or "default")(**given)
         for one in made if isinstance(made, list | tuple) else (made,):
-            _sized(one.shape, BATCH)
+            if isinstance(one, Tensor):
+                _sized(one.shape, BATCH)
         return made
 
 
