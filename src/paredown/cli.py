@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from paredown import drop, shown
+from paredown import drop, foretold, shown
 from paredown.core.errors import BadInput
 from paredown.core.units import shape
+from paredown.options import Device, Json, Model, Out, Quiet, Seed, Targets
 from paredown.progress import Bar
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -23,25 +24,6 @@ UNWRITABLE = {"ENOSPC", "EROFS", "EACCES", "EPERM", "EDQUOT", "ENOTDIR", "EEXIST
 
 ClickException: Any = typer.BadParameter.__mro__[2]
 """The root of typer's usage errors; typer carries its own copy of click, under a private name."""
-
-Json = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, everything else on standard error.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A zoo id, path/to/file.py:function, or a file.onnx. Default: search a small dense family.",
-    ),
-]
-Out = Annotated[str | None, typer.Option("--out", help="Where to write. Default: a fresh folder below runs/.")]
-Targets = Annotated[
-    list[str] | None, typer.Option("--target", help="packed or onnx; may be given again. The first is minimised.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
 def main() -> None:
@@ -139,11 +121,40 @@ def apply(
     quiet: Quiet = False,
 ) -> int:
     """Run one recipe and measure it the way find does."""
+    from paredown.verbs.expect import glimpse
     from paredown.verbs.find import apply as verb
 
     _threads()
+    if not quiet and (line := glimpse(recipe, model, task, target or ())):
+        err.print(line, markup=False, soft_wrap=True)
     run = verb(recipe, model, task, targets=target or ["packed", "onnx"], seed=seed, device=device, out=out_)
     _show(run.json, json_, quiet)
+    return 0
+
+
+@app.command(epilog="Example: paredown expect resnet_small --recipe recipe.yaml --task digits")
+def expect(
+    model: Annotated[str, typer.Argument(help="A model, as for find; the folder of a saved network; a run, or folder:candidate.")],
+    recipe: Annotated[str, typer.Option("--recipe", help="A recipe file (YAML) that prunes.")],
+    task: Annotated[str | None, typer.Option(help="A task, as for find. Default: random samples.")] = None,
+    input_: Annotated[str | None, typer.Option("--input", help="Shape of one sample, without a task: 3x32x32.")] = None,
+    classes: Annotated[int, typer.Option(help="Number of classes, without a task.")] = 10,
+    runtime: Annotated[str, typer.Option(help="Where it is to run: onnx or packed.")] = "onnx",
+    json_: Json = False,
+) -> int:  # fmt: skip
+    """Say before training what a recipe's pruning gains in speed here, by layer, and why it does not gain more."""
+    from paredown.verbs.expect import Means
+    from paredown.verbs.expect import expect as verb
+
+    _threads()
+    progress, sides = Bar(err, json_), None if input_ is None else shape(input_)
+    with progress.bar:
+        found = verb(model, recipe, task, shape=sides, classes=classes, runtime=runtime, means=Means(told=progress))
+    if json_:
+        print(json.dumps(found))
+        return 0
+    out.print(foretold.table(found))
+    _lines(foretold.lines(found))
     return 0
 
 

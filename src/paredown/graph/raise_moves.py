@@ -273,8 +273,10 @@ def _each_sample(g: Raised, c: Call) -> Value:
     wanted, inputs = c.listed(1, "shape") or [], [name for name in g.names() if g.shape(name)[:1] == (BATCH,)]
     if wanted.count(BATCH) != 1 or not inputs:
         raise BadInput(f"it expands a constant into {_shown(wanted)}")
+    have = (1,) * (len(wanted) - len(c.input(0).shape)) + c.input(0).shape
     batch = g.emit("sym_size.int", self=inputs[0], dim=0)
-    return g.emit("expand", self=g.leaf(c.input(0)), size=[batch if size == BATCH else size for size in wanted])
+    sizes = [batch if size == BATCH else max(size, own) for size, own in zip(wanted, have, strict=True)]
+    return g.emit("expand", self=g.leaf(c.input(0)), size=sizes)
 
 
 @raises("Tile")

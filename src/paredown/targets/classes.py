@@ -21,9 +21,14 @@ from paredown.cost.measure import processor
 from paredown.targets.pieces import Piece, opened, pieces
 
 SCHEMA = "paredown/classes/1"
-WARM, LEAST_ROUNDS, MOST_ROUNDS, BUDGET_S = 3, 11, 51, 1.5
+WARM, LEAST_ROUNDS, MOST_ROUNDS, BUDGET_S = 2, 11, 31, 1.5
+"""Untimed runs of a call before each timed one, and how many rounds there are."""
 YARDSTICK, EMPTY, CHAIN = "yardstick", "empty", "chain"
 LINKS = 50
+ANEW = 6
+"""Nodes of the chain beyond the first; and how many kept classes are timed again, to see how the machine's speed has moved."""
+UNSTEADY, GRAIN_MS = 0.3, 0.002
+"""Quartiles further apart than this share of the median, or than what the clock tells apart, are not kept."""
 
 Calls = Mapping[str, Callable[[], object]]
 Timer = Callable[[Calls], Mapping[str, list[float]]]
@@ -31,19 +36,23 @@ Timer = Callable[[Calls], Mapping[str, list[float]]]
 
 
 def in_turn(calls: Calls) -> dict[str, list[float]]:
-    """Return what each call takes in ms, round after round, one after the other, as the layers of a network run.
+    """Return what each call takes in ms, round after round, one after the other; all of them warm.
 
     By the clock of this thread: what other processes take from it does not count. So many rounds as BUDGET_S allows.
     """
-    spent = 0.0
-    for _ in range(WARM):
-        spent = sum(_once(call) for call in calls.values())
-    rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, int(1e3 * BUDGET_S / max(spent, 1e-6))))
+    spent = sum(_warm(call) for _ in range(2) for call in calls.values()) / 2
+    rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, int(1e3 * BUDGET_S / max((1 + WARM) * spent, 1e-6))))
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            found[name].append(_once(call))
+            found[name].append(_warm(call))
     return found
+
+
+def _warm(call: Callable[[], object]) -> float:
+    for _ in range(WARM):
+        call()
+    return _once(call)
 
 
 def _once(call: Callable[[], object]) -> float:
@@ -63,6 +72,11 @@ class Seen:
     yardstick_ms: float
     date: str
     text: str = ""
+
+    @property
+    def steady(self) -> bool:
+        """Whether the repeats agree."""
+        return self.high - self.low <= max(UNSTEADY * self.ms, GRAIN_MS)
 
 
 def seen(values: list[float], yardstick_ms: float, empty_ms: float = 0.0, text: str = "") -> Seen:
@@ -97,11 +111,11 @@ class Book:
         return {key: piece for key, piece in wanted.items() if key not in self.known}
 
     def add(self, found: Mapping[str, Seen]) -> None:
-        """Keep classes, beside those that another process has added in the meantime."""
+        """Keep classes, beside those that another process has added in the meantime; unsteady ones serve this time only."""
         self.known = {**self._read(), **self.known, **found}
         if self.path is None:
             return
-        rows = {key: vars(one) for key, one in self.known.items()}
+        rows = {key: vars(one) for key, one in self.known.items() if one.steady}
         whole = {"schema": SCHEMA, "runtime": self.runtime, "processor": processor(), "classes": rows}
         write_whole(self.path, json.dumps(whole, indent=1))
 
@@ -143,16 +157,22 @@ class Timed:
 def timed(book: Book, wanted: Mapping[str, Piece], others: Calls, timer: Timer = in_turn) -> Timed:
     """Return what every wanted class takes, measuring the missing ones and `others` in the same rounds.
 
-    A class that was kept is scaled by what the yardstick takes now over what it took then.
+    A class that was kept is scaled by what the yardstick takes now over what it took then, and by how the ANEW largest of them,
+    timed again, compare with that.
     """
     missing = book.missing(wanted)
+    kept = sorted(set(wanted) - set(missing), key=lambda key: -book.known[key].ms)
     calls: dict[str, Callable[[], object]] = {YARDSTICK: yardstick(), EMPTY: idle(0), CHAIN: idle(LINKS), **others}
-    calls |= {key: piece.call() for key, piece in missing.items()}
+    calls |= {key: wanted[key].call() for key in (*missing, *kept[:ANEW])}
     took = timer(calls)
     yard, none, chain = (statistics.median(took[name]) for name in (YARDSTICK, EMPTY, CHAIN))
-    if missing:
-        book.add({key: seen(took[key], yard, none, piece.text) for key, piece in missing.items()})
-    ms = {key: book.known[key].ms * yard / book.known[key].yardstick_ms for key in wanted}
+    then = {key: book.known[key].ms * yard / book.known[key].yardstick_ms for key in kept}
+    now = sum(max(0.0, statistics.median(took[key]) - none) for key in kept[:ANEW])
+    drift = now / sum(then[key] for key in kept[:ANEW]) if now and any(then.values()) else 1.0
+    fresh = {key: seen(took[key], yard, none, piece.text) for key, piece in missing.items()}
+    if fresh:
+        book.add(fresh)
+    ms = {key: fresh[key].ms if key in fresh else then[key] * drift for key in wanted}
     return Timed(ms, len(missing), none, max(0.0, chain - none) / LINKS, {name: took[name] for name in others})
 
 

@@ -2,9 +2,10 @@
 
 Needs no torch. A file is cut into the nodes that the runtime makes of it (`pieces`), each class is timed once (`classes`), and
 
-    t(file) = call + nodes · dispatch + k · Σ t(class),
+    t(file) = call + nodes · dispatch + Σ t(class) + m · bytes,
 
-where calling the runtime and dispatching a node are measured on files that compute nothing, and k, what happens between layers,
+where calling the runtime and dispatching a node are measured on files that compute nothing. A class is timed with all that it
+reads near; in a network weights and values come from further away. That is m, for each byte that the nodes read and make: it
 makes the sum of the network before pruning its whole file's measured time.
 """
 
@@ -18,7 +19,7 @@ import onnx
 
 from paredown.core.cost import Estimate, Layer, Measurement
 from paredown.core.errors import BadInput
-from paredown.cost.measure import observed
+from paredown.cost.measure import disturbances, observed
 from paredown.targets.classes import Book, Timed, Timer, in_turn, one_layer, timed, whole
 from paredown.targets.pieces import Feeds, Piece, pieces
 
@@ -27,6 +28,10 @@ RUNTIMES = ("onnx", "packed")
 """Where layers can be timed one by one; a packed file is decoded to the same file and run in ONNX Runtime."""
 BLOCK = 16
 """Channels are compared with the next multiple of this many."""
+ROUGH = 0.15
+"""A share of the time for memory from which an expectation is called rough."""
+FEW = 4
+"""Inputs of at most so many channels are the data's, which nothing widens."""
 TWINS = 3
 
 
@@ -89,7 +94,7 @@ class Expectation:
     ratio: Estimate
     whole: Measurement
     fixed_ms: tuple[float, float]
-    between: float
+    memory_ms: tuple[float, float]
     rows: tuple[Row, ...]
     twins: tuple[Twin, ...]
     classes: int
@@ -120,7 +125,7 @@ class Plan:
     def of(before: Side, after: Side, runtime: str, book: Book) -> "Plan":
         """Return the plan of an expectation; nothing is measured yet. Raises BadInput."""
         check_runtime(runtime)
-        return Plan(before, after, runtime, book, (before.cut(), after.cut()), _pairs(after))
+        return Plan(before, after, runtime, book, (before.cut(), after.cut()), _pairs(before, after))
 
     @property
     def wanted(self) -> dict[str, Piece]:
@@ -139,15 +144,28 @@ class Plan:
         sums = [sum(found.ms[piece.key] for piece in part) for part in self.parts]
         fixed = [found.call_ms + len(part) * found.node_ms for part in self.parts]
         took = statistics.median(found.others["whole"])
-        between = max(0.0, took - fixed[0]) / sums[0] if sums[0] else 1.0
-        before, after = (f + between * s for f, s in zip(fixed, sums, strict=True))
+        size = [sum(piece.bytes for piece in part) for part in self.parts]
+        rest = took - fixed[0] - sums[0]
+        memory = (max(0.0, rest), max(0.0, rest) * size[1] / size[0])
+        scale = took / (took - min(0.0, rest))
+        before, after = (scale * (f + s + m) for f, s, m in zip(fixed, sums, memory, strict=True))
         source = f"{VERSION}; {len(self.wanted)} classes measured in {self.book.runtime}"
         return Expectation(
             self.runtime, Estimate("latency_ms", before, MODEL, source), Estimate("latency_ms", after, MODEL, source),
             Estimate("speedup", before / after if after else 1.0, MODEL, source),
-            observed("latency_ms", found.others["whole"], "the whole file before, thread time"), (fixed[0], fixed[1]), between,
-            self._rows(found), self._twins(found), len(self.wanted), found.fresh, (self.book.damaged,) if self.book.damaged else (),
+            observed("latency_ms", found.others["whole"], "the whole file before, thread time"), (fixed[0], fixed[1]), memory,
+            self._rows(found), self._twins(found), len(self.wanted), found.fresh, self._notes(found, memory[0] / took, size[0]),
         )  # fmt: skip
+
+    def _notes(self, found: Timed, share: float, size: int) -> tuple[str, ...]:
+        seen = observed("latency_ms", found.others["whole"])
+        busy = [f"measured on a busy machine ({why}); times are of this thread alone" for why in disturbances(seen)]
+        if share > ROUGH:
+            busy.append(
+                f"{100 * share:.0f} % of the time before goes into bringing {size / 1e6:.1f} MB from memory, taken in proportion to the "
+                "bytes after; where these fit a nearer cache it is less, so this is rough"
+            )
+        return (*([self.book.damaged] if self.book.damaged else []), *busy)
 
     def _rows(self, found: Timed) -> tuple[Row, ...]:
         labels = dict.fromkeys(piece.label for part in self.parts for piece in part)
@@ -159,7 +177,7 @@ class Plan:
         ends = [side.layers.get(label) for side in (self.before, self.after)]
         macs = [layer.macs if layer else 0 for layer in ends]
         shapes = [_channels(layer) for layer in ends]
-        shape = shapes[0] if shapes[0] == shapes[1] else f"{shapes[0]}, then {shapes[1]}"
+        shape = _window(ends[0]) + (shapes[0] if shapes[0] == shapes[1] else f"{shapes[0]}, then {shapes[1]}")
         return Row(label, times[0], times[1], macs[0], macs[1], shape, keys[0] == keys[1])
 
     def _twins(self, found: Timed) -> tuple[Twin, ...]:
@@ -178,28 +196,38 @@ def check_runtime(runtime: str) -> None:
 
 
 def _channels(layer: Layer | None) -> str:
-    """Return "3×3, 16 to 32 at 8×8"."""
+    """Return "16 to 32"."""
     if layer is None or layer.geometry is None:
         return ""
     loops = layer.geometry
-    kernel, places = ("×".join(map(str, dims)) for dims in (loops.kernel, loops.places))
-    return f"{kernel}, {loops.channels_in} to {loops.channels_out} at {places}"
+    return f"{loops.channels_in} to {loops.channels_out}"
 
 
-def _pairs(side: Side) -> dict[str, tuple[str, str, Piece, Piece]]:
-    """Return {layer: (channels, wider channels, its class alone, the wider one's)} of the largest odd convolutions."""
-    odd = [
-        (name, layer) for name, layer in side.layers.items()
-        if layer.geometry and layer.op == "conv2d" and layer.geometry.groups == 1
-        and (layer.geometry.channels_out % BLOCK or (layer.geometry.channels_in > BLOCK and layer.geometry.channels_in % BLOCK))
-    ]  # fmt: skip
-    largest = sorted(odd, key=lambda pair: -pair[1].macs)[:TWINS]
-    convolutions = dict(_convolutions(side))
-    found = {}
-    for name, _ in largest:
-        if name in convolutions:
-            found[name] = _pair(*convolutions[name])
-    return found
+def _window(layer: Layer | None) -> str:
+    """Return "3×3 at 8×8"."""
+    if layer is None or layer.geometry is None:
+        return ""
+    kernel, places = ("×".join(map(str, dims)) for dims in (layer.geometry.kernel, layer.geometry.places))
+    return f"{kernel} at {places}: "
+
+
+def _pairs(before: Side, after: Side) -> dict[str, tuple[str, str, Piece, Piece]]:
+    """Return {layer: (channels, wider channels, its class alone, the wider one's)} of the largest convolutions cut to odd ones."""
+    convolutions = dict(_convolutions(after))
+    largest = sorted(
+        (n for n in convolutions if _odd(before.layers.get(n), after.layers[n])), key=lambda n: -after.layers[n].macs
+    )
+    distinct = {convolutions[name][0]: name for name in reversed(largest)}
+    first = [name for name in largest if name in distinct.values()][:TWINS]
+    return {name: _pair(*convolutions[name]) for name in first}
+
+
+def _odd(before: Layer | None, after: Layer) -> bool:
+    """Return whether a plain convolution was cut to channels that fill no whole blocks."""
+    cut = after.geometry
+    if before is None or before.geometry == cut or cut is None or cut.groups > 1:
+        return False
+    return bool(cut.channels_out % BLOCK or (cut.channels_in > FEW and cut.channels_in % BLOCK))
 
 
 def _convolutions(side: Side) -> list[tuple[str, tuple[tuple[int, ...], tuple[int, int], dict[str, Any]]]]:
@@ -230,7 +258,7 @@ def _sides(layer: Layer, attributes: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _pair(weight: tuple[int, ...], sides: tuple[int, int], attributes: dict[str, Any]) -> tuple[str, str, Piece, Piece]:
-    wide = tuple(-(-n // BLOCK) * BLOCK if n >= BLOCK or at == 0 else n for at, n in enumerate(weight[:2]))
+    wide = tuple(-(-n // BLOCK) * BLOCK if n > FEW or at == 0 else n for at, n in enumerate(weight[:2]))
     own, wider = (
         one_layer(
             np.random.default_rng(0).random((1, shape[1], *sides), dtype=np.float32),

@@ -28,7 +28,7 @@ class Piece:
     """One node of a runtime's own graph as a file of its own.
 
     key: the same for every node of the same shape class (operator, attributes, shapes and types of what it reads and makes).
-    text: the class in words. label: the layer that it computes, or its operator in brackets.
+    bytes: of all that it reads and makes. text: the class in words. label: the layer that it computes, or its operator in brackets.
     """
 
     key: str
@@ -37,6 +37,7 @@ class Piece:
     model: bytes = field(repr=False)
     feeds: Feeds = field(repr=False)
     made: tuple[tuple[str, np.ndarray], ...] = field(repr=False)
+    bytes: int = 0
 
     def call(self) -> Callable[[], object]:
         """Return a call that runs the node alone on one thread, into memory that is there already."""
@@ -125,7 +126,8 @@ def _piece(
     graph = helper.make_graph([alone], "piece", inputs, outputs, [stored[name] for name in read if name in stored])
     told = _told(node, stored, values)
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-    return Piece(key, _words(node, told), label or f"({node.op_type})", _file(graph, opsets), given, made)
+    size = sum(values[name].nbytes for name in (*read, *(name for name, _ in made)))
+    return Piece(key, _words(node, told), label or f"({node.op_type})", _file(graph, opsets), given, made, size)
 
 
 def _info(name: str, value: np.ndarray) -> onnx.ValueInfoProto:

@@ -1,6 +1,6 @@
 """Why a pruned network is, or is not, expected to be faster, in words with the numbers that they come from. Needs no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,14 +27,14 @@ class Reason:
         return {"about": self.about, "text": self.text, "numbers": dict(self.numbers)}
 
 
-def verdict(found: Expectation) -> str:
-    """Return the one line: expected so many times as fast, or not faster here."""
+def verdict(found: Expectation, why: Sequence[Reason] = ()) -> str:
+    """Return the one line: expected so many times as fast; or not faster here, and because of what."""
     ratio, ends = found.ratio.value, f"{found.before.value:.3g} to {found.after.value:.3g} ms"
-    source = f"{found.classes} measured shape classes"
+    told = f"{ratio:.2f} times as fast in {NAMES[found.runtime]} here: {ends}, modelled from {found.classes} measured shape classes"
     if ratio >= FASTER:
-        return f"expected {ratio:.2f} times as fast in {NAMES[found.runtime]} here: {ends}, modelled from {source}"
-    word = "not faster" if ratio > 1 / FASTER else "slower"
-    return f"expected to be {word} in {NAMES[found.runtime]} here ({ratio:.2f} times as fast: {ends}, modelled from {source})"
+        return f"expected {told}"
+    because = f", because {why[0].text}" if why else ""
+    return f"{'not faster' if ratio > 1 / FASTER else 'slower'} here ({told}){because}"
 
 
 NAMES = {"onnx": "ONNX Runtime", "packed": "ONNX Runtime, which packed files are run in"}
@@ -135,7 +135,7 @@ def _memory(found: Expectation, before: Side) -> Reason | None:
 def _norms(found: Expectation) -> Reason | None:
     rows = [row for row in found.rows if row.layer == "(BatchNormalization)"]
     ms = sum(row.after_ms for row in rows)
-    if not rows or ms < 0.05 * found.after.value:
+    if not rows or ms < 0.02 * found.after.value:
         return None
     text = f"batch norms are not fused with their layers and take {1e3 * ms:.3g} µs: put `edit.fold_batchnorm` into the recipe"
     return Reason("norms", text, {"ms": ms})
