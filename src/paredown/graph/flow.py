@@ -5,7 +5,7 @@ two values meet their labels are tied. Operators that only move positions are ru
 so that reshapes, shuffles and concatenations need no index algebra of ours. What cannot be followed is frozen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,15 +50,27 @@ def operator_of(node: Node) -> Callable[..., Any]:
     return getattr(getattr(torch.ops.aten, base), overload or "default")
 
 
+def _heads(net: Net, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[int, int]]:
+    """Yield (heads, width of one) of every attention: of its query, or of a product of two values of four dimensions."""
+    for node in net.spec.nodes:
+        leaf = node.args.get("query", node.args.get("self") if node.op in ("matmul", "bmm") else None)
+        both = node.op != "matmul" or isinstance(node.args["other"], Value)
+        shape = shapes.get(str(leaf), ()) if isinstance(leaf, Value) and both else ()
+        if len(shape) >= 4 and shape[-3] > 1:
+            yield shape[-3], shape[-1]
+
+
 class Flow:
     """The labels of every value and of every dimension of a stored tensor in one network.
 
     values: node or input name to Track (a tuple of them for operators such as split). axes: labels by (slot, dim).
     makers: dimensions that make channels, with the nodes that use them so; readers: weight dimensions that read them.
-    fillers: {node that makes zeros: (dimension, labels) of what reads them}.
+    fillers: {node that makes zeros: (dimension, labels) of what reads them}. heads: whether channels that attention tells
+    apart by head and by width go by whole heads; else by what leaves more to choose from, mostly the width of all heads.
+    headed: the labels that attention had along its heads.
     """
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, heads: bool = False) -> None:
         self.net = net
         self.labels = Labels()
         self.shapes = net.shapes()
@@ -67,6 +79,8 @@ class Flow:
         self.makers: dict[Axis, list[str]] = {}
         self.readers: dict[Axis, list[str]] = {}
         self.fillers: dict[str, tuple[int, np.ndarray]] = {}
+        self.heads = tuple(dict.fromkeys(_heads(net, self.shapes))) if heads else ()
+        self.headed: list[np.ndarray] = []
         self._types: dict[str, torch.dtype] = {}
 
     @torch.no_grad()
@@ -171,5 +185,5 @@ class Flow:
 
         made = operator_of(node)(**{name: mapped(value, fetch) for name, value in node.args.items()})
         if isinstance(made, Tensor):
-            return gathered(made.contiguous(), self.labels)
-        return tuple(gathered(one.contiguous(), self.labels) for one in made)
+            return gathered(made.contiguous(), self.labels, self.heads)
+        return tuple(gathered(one.contiguous(), self.labels, self.heads) for one in made)

@@ -63,11 +63,31 @@ ALONE = "its channels can only be removed all together"
 def groups(net: Net) -> list[Group]:
     """Return every channel group of `net`, in order of first use, those that must stay included (they have no units).
 
-    Convolutions (grouped, depthwise, transposed), linear layers, embeddings, norms, elementwise operators, reshapes,
-    concatenation, splits, shuffles and pooling are followed; everything else freezes the channels that reach it, and
-    `Group.frozen` says why. A grouped convolution is cut by whole groups or at the same place in each group.
+    Convolutions (grouped, depthwise, transposed), linear and recurrent layers, attention, embeddings, norms, elementwise
+    operators, reshapes, concatenation, splits, shuffles and pooling are followed by rule, what has none by marking its
+    channels (`graph.probe`); what is not clear freezes the channels that reach it, and
+    `Group.frozen` says why. A grouped convolution is cut by whole groups or at the same place in each group, attention by
+    its width, the same in all heads (or by heads, where there are more of them).
     """
-    flow = trace(net)
+    return groups_of(trace(net))
+
+
+def head_groups(net: Net) -> list[Group]:
+    """Return the groups whose units are heads of attention: each with all that makes and reads it."""
+    flow = trace(net, heads=True)
+    headed = {int(root) for labels in flow.headed for root in flow.labels.roots(labels)}
+    found = [group for group in groups_of(flow) if len(group)]
+    return [group for group in found if _roots(flow, group) <= headed]
+
+
+def _roots(flow: Flow, group: Group) -> set[int]:
+    """Return the labels that stand for a group's units."""
+    first = (unit[0] for unit in group.units)
+    return {flow.labels.find(int(flow.axis((cut.slot, cut.dim))[cut.indices[0]])) for cut in first}
+
+
+def groups_of(flow: Flow) -> list[Group]:
+    """Return `groups` of a network that has been traced."""
     cuts = _cuts(flow)
     found = [_group(flow, axes, cuts) for axes in _components(flow)]
     needs = _needs(flow, {root: (n, at) for n, (_, roots) in enumerate(found) for at, root in enumerate(roots)})

@@ -113,11 +113,12 @@ class Track:
         return torch.from_numpy(self.labels).view(sizes).expand(self.shape).contiguous()
 
 
-def gathered(spread: Tensor, labels: Labels) -> Track:
+def gathered(spread: Tensor, labels: Labels, heads: Iterable[tuple[int, int]] = ()) -> Track:
     """Return the Track whose positions have these labels, tying labels where whole slices could not be removed else.
 
     A set of positions can leave a dense tensor only as whole slices along one dimension. Where the labels do not lie
-    that way (the view of a channel shuffle), the dimension is taken that leaves most sets after tying every slice.
+    that way (the view of a channel shuffle), the dimension is taken that leaves most sets after tying every slice;
+    or that of the heads, where the shape has one of `heads`, (how many, their width).
     """
     roots = labels.roots(spread.numpy())
     shape = tuple(spread.shape)
@@ -127,11 +128,21 @@ def gathered(spread: Tensor, labels: Labels) -> Track:
         rows = _slices(roots, dim)
         if (rows == rows[:, :1]).all():
             return Track(shape, dim, rows[:, 0].copy())
-    slices = {dim: _slices(roots, dim) for dim in _preferred(shape)}
+    found = _heads_at(shape, heads)
+    slices = {dim: _slices(roots, dim) for dim in ((found,) if found is not None else _preferred(shape))}
     best = max(slices, key=lambda dim: _sets_left(labels, slices[dim]))
     for row in slices[best]:
         labels.tie_all(np.unique(row))
     return Track(shape, best, slices[best][:, 0].copy())
+
+
+def _heads_at(shape: tuple[int, ...], heads: Iterable[tuple[int, int]]) -> int | None:
+    """Return the last dimension as long as there are heads, with one as long as they are wide behind it."""
+    for count, width in heads:
+        for dim in range(len(shape) - 2, 0, -1):
+            if shape[dim] == count and width in shape[dim + 1 :]:
+                return dim
+    return None
 
 
 def _preferred(shape: tuple[int, ...]) -> Iterable[int]:

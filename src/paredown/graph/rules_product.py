@@ -34,7 +34,8 @@ def _product(flow: Flow, node: Node, a: Track, b: Track) -> Track:
         there = [(track, own == min(heads)) for track, own in ((a, at_a), (b, at_b))]
         if _tied(flow, node, [(track, has) for track, has in there if _size(track, min(heads)) > 1]):
             _hold_others(flow, node, there)
-            return Track(made, len(made) + min(heads), next(track for track, has in there if has).labels)
+            flow.headed.append(next(track for track, has in there if has).labels)
+            return Track(made, len(made) + min(heads), flow.headed[-1])
         return _product(flow, node, *(flow.neutral(t.shape) if has else t for t, has in there))
     if at_a == -2 and at_b == -1:
         flow.labels.freeze(b.labels, f"{node.op} at {node.name} crosses channels of two dimensions")
@@ -97,7 +98,8 @@ def _attended(flow: Flow, node: Node, tracks: list[Track]) -> Track:
         wide = [(track, has) for track, has in there if _size(track, at) > 1]
         if _tied(flow, node, wide + _of_mask(flow, node, at)):
             _hold_others(flow, node, there)
-            return Track(made, len(made) + at, next(track for track, has in there if has).labels)
+            flow.headed.append(next(track for track, has in there if has).labels)
+            return Track(made, len(made) + at, flow.headed[-1])
         return _attended(flow, node, [flow.neutral(track.shape) if has else track for track, has in there])
     if -1 in places[:2]:
         _tied(flow, node, [(track, at == -1) for track, at in zip(tracks[:2], places[:2], strict=True)])

@@ -24,7 +24,7 @@ Chosen = Mapping[Group, Sequence[int]]
 """Which units of each group go."""
 
 
-def mask_channels(net: Net, group: Group, units: Iterable[int]) -> Net:
+def mask_channels(net: Net, group: Group, units: Iterable[int], heads: bool = False) -> Net:
     """Return a copy in which every stored entry that belongs to these units is zero: the masked original.
 
     What made the channels is zero (weights, biases, the scale, shift and mean of norms), and so are the weights that
@@ -32,10 +32,10 @@ def mask_channels(net: Net, group: Group, units: Iterable[int]) -> Net:
     over channels takes them over the others (`graph.masked_norms`). Trainable tensors become Masked slots, so that training
     keeps the zeros. Raises BadInput for a unit that the group does not have.
     """
-    return mask_all(net, {group: tuple(units)})
+    return mask_all(net, {group: tuple(units)}, heads)
 
 
-def mask_all(net: Net, chosen: Chosen) -> Net:
+def mask_all(net: Net, chosen: Chosen, heads: bool = False) -> Net:
     """Return `mask_channels` of several groups at once."""
     out, keep_ones = net.copy(), _variances(net)
     cuts: dict[str, list[Cut]] = {}
@@ -47,41 +47,42 @@ def mask_all(net: Net, chosen: Chosen) -> Net:
             out.set_slot(slot, _blanked(out.slot(slot), own))
     if not any(node.op in OVER for node in net.spec.nodes):
         return out
-    flow = trace(net)
+    flow = trace(net, heads)
     return with_masked_norms(out, flow, _gone(flow, chosen))
 
 
-def remove_channels(net: Net, chosen: Chosen) -> tuple[Net, dict[str, str]]:
+def remove_channels(net: Net, chosen: Chosen, heads: bool = False) -> tuple[Net, dict[str, str]]:
     """Return (a copy without the chosen units, {group name: why it was left alone}).
 
     Stored tensors shrink and sizes in the nodes are rewritten. The result is compared with the masked network in
     float64 on random inputs, with the network's own weights and with perturbed ones; where they differ by more than
-    TOLERANCE the groups are tried one by one, and those that fail are left alone.
+    TOLERANCE the groups are tried one by one, and those that fail are left alone. heads: the groups are those of
+    `head_groups`.
     """
     wanted = {group: tuple(units) for group, units in chosen.items() if len(units)}
-    thin, why = _attempt(net, wanted)
+    thin, why = _attempt(net, wanted, heads)
     if thin is not None:
         return thin, {}
     left: dict[str, str] = {}
     good: dict[Group, Sequence[int]] = {}
     for group, units in wanted.items() if len(wanted) > 1 else ():
-        thin, why = _attempt(net, {**good, group: units})
+        thin, why = _attempt(net, {**good, group: units}, heads)
         if thin is not None:
             good[group] = units
         else:
             left[group.name] = why
     if len(wanted) == 1:
         left = {group.name: why for group in wanted}
-    return _shrunk(net, trace(net), good), left
+    return _shrunk(net, trace(net, heads), good), left
 
 
-def _attempt(net: Net, chosen: Chosen) -> tuple[Net | None, str]:
+def _attempt(net: Net, chosen: Chosen, heads: bool) -> tuple[Net | None, str]:
     """Return the shrunk network, or None and why it cannot be vouched for."""
     try:
-        flow = trace(net)
+        flow = trace(net, heads)
         for jitter in (0.0, 0.5):
             probe = _doubled(net, jitter)
-            gap = _gap(mask_all(probe, chosen), _shrunk(probe, flow, chosen), signed=jitter > 0)
+            gap = _gap(mask_all(probe, chosen, heads), _shrunk(probe, flow, chosen), signed=jitter > 0)
             if gap > TOLERANCE or (math.isnan(gap) and not jitter):
                 return None, f"the shrunk network differs from the masked one by {gap:.1e} of its largest output"
         return _shrunk(net, flow, chosen), ""

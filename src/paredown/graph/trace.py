@@ -7,9 +7,12 @@ from paredown.graph.probe import probed
 from paredown.graph.spec import references
 
 
-def trace(net: Net) -> Flow:
-    """Return how channels flow through `net`, whose inputs and outputs keep all of theirs."""
-    flow = Flow(net)
+def trace(net: Net, heads: bool = False) -> Flow:
+    """Return how channels flow through `net`, whose inputs and outputs keep all of theirs.
+
+    heads: attention loses whole heads; else mostly width, the same in all heads.
+    """
+    flow = Flow(net, heads)
     for name, shape in net.spec.inputs:
         flow.values[name] = flow.frozen((1, *shape), f"{name} is an input")
     for node in net.spec.nodes:
