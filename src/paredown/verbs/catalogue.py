@@ -25,7 +25,7 @@ def card(name: str) -> dict[str, Any]:
     knobs = knobs_of(found.cls)
     fields = []
     for f in dataclasses.fields(found.cls):
-        default = "required" if f.default is dataclasses.MISSING else repr(f.default)
+        default = _default(f)
         fields.append(
             {"field": f.name, "default": default, "allowed": knobs[f.name].allowed() if f.name in knobs else ""}
         )
@@ -35,6 +35,16 @@ def card(name: str) -> dict[str, Any]:
         "year": found.card.year, "authors": found.card.authors, "source": found.card.source, **listed, "fields": fields,
         "doc": inspect.getdoc(found.cls) or "",
     }  # fmt: skip
+
+
+def _default(f: dataclasses.Field[Any]) -> str:
+    """Return a field's default as it would be written: a value, a part by its name, or that there is none."""
+    if f.default is not dataclasses.MISSING:
+        return str(getattr(type(f.default), "part_name", repr(f.default)))
+    if f.default_factory is dataclasses.MISSING:
+        return "required"
+    made = f.default_factory()
+    return str(getattr(type(made), "part_name", repr(made)))
 
 
 def task_rows() -> list[dict[str, str]]:
