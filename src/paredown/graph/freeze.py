@@ -23,6 +23,8 @@ def _stored(name: str, slot: nn.Module) -> Stored:
         return Shared(slot.codes.cpu().numpy(), slot.centroids.detach().cpu().numpy())
     if isinstance(slot, Free | Fixed | Masked):
         value = slot().detach().cpu()
+        if isinstance(slot, Masked):
+            value = value + 0.0  # a negative number times a mask's zero is −0, which is no zero to a file
         return Plain((value.float() if value.is_floating_point() else value).contiguous().numpy())
     if isinstance(slot, Blocked):
         zero, coarse = (None if part is None else part.cpu() for part in (slot.zero, slot.coarse))
