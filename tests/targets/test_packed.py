@@ -124,7 +124,7 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
 def test_masked_floats_take_what_they_and_their_places_do(sparsity: float, tmp_path: Path) -> None:
     """Four bytes for each weight that stays, and the entropy of where: H(s) bits an entry, within 3 % (lenet_300_100)."""
     net = capture(lenet_300_100((1, 28, 28), 10), torch.rand(2, 1, 28, 28))
-    found = Packed().write(freeze(Weights(sparsity).apply(net, Work())), tmp_path).itemised["weights"]
+    found = Packed().write(freeze(Weights(sparsity).apply(net, Work())), tmp_path).itemised["floats"]
     sizes = [net.slot(name)().numel() for name, _ in net.weighted()]
     entropy = -sparsity * np.log2(sparsity) - (1 - sparsity) * np.log2(1 - sparsity)
     assert found == pytest.approx(sum(sizes) * ((1 - sparsity) * 4 + entropy / 8), rel=0.03)
