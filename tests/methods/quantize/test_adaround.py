@@ -12,9 +12,10 @@ from contracts.step import StepContract
 from paredown.core.work import Work
 from paredown.graph.capture import capture
 from paredown.graph.linear import symmetric
+from paredown.graph.moments import value_at
 from paredown.graph.net import Net
 from paredown.graph.slots import Grid, Masked
-from paredown.methods.quantize.adaround import AdaRound, Rounding, annealed, penalty, values_of
+from paredown.methods.quantize.adaround import AdaRound, Rounding, annealed, penalty
 
 
 class TestAdaRound(StepContract):
@@ -95,7 +96,7 @@ def test_it_is_near_the_best_of_all_roundings() -> None:
 
 def layer_errors(net: Net, held: Net, x: Tensor) -> list[float]:
     names = [n.name for n in net.spec.nodes if n.op == "linear"]
-    return [float((values_of(held, x, n) - values_of(net, x, n)).square().mean()) for n in names]
+    return [float((value_at(held, x, n) - value_at(net, x, n)).square().mean()) for n in names]
 
 
 @pytest.mark.parametrize("seed", range(3))

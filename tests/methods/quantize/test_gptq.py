@@ -10,7 +10,7 @@ from paredown.core.work import Work
 from paredown.graph.capture import capture
 from paredown.graph.slots import Grid
 from paredown.methods.quantize.clipped import Clipped
-from paredown.methods.quantize.gptq import Gptq, round_in_order, second_moments, windows
+from paredown.methods.quantize.gptq import Gptq, round_in_order
 
 
 class TestGptq(StepContract):
@@ -67,29 +67,6 @@ def test_a_dead_input_costs_nothing_and_gets_zero() -> None:
     x[:, 3] = 0
     codes = round_in_order(torch.randn(4, 6), x.T @ x, torch.full((4, 1), 0.25), 7)
     assert not codes[:, 3].any() and codes.any()
-
-
-LAYERS = {
-    "conv2d": (nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), bias=False), (4, 9, 8)),
-    "grouped": (nn.Conv2d(4, 8, 3, groups=2, padding=1, bias=False), (4, 6, 6)),
-    "depthwise": (nn.Conv2d(4, 4, 3, groups=4, bias=False), (4, 6, 6)),
-    "conv1d": (nn.Conv1d(3, 5, 3, stride=2, padding=1, bias=False), (3, 11)),
-    "linear": (nn.Linear(7, 5, bias=False), (7,)),
-}
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_windows_times_weights_are_the_layer(name: str) -> None:
-    module, shape = LAYERS[name]
-    x = torch.randn(3, *shape)
-    (_, node), *_ = capture(module, x).weighted()
-    laid = windows(node, x, tuple(module.weight.shape[2:]))
-    parts = module.weight.flatten(1).chunk(len(laid))
-    out = torch.cat([part @ own for part, own in zip(parts, laid, strict=True)])
-    wanted = module(x).transpose(0, 1).flatten(1)
-    torch.testing.assert_close(out, wanted)
-    second = second_moments(node, x, tuple(module.weight.shape[2:]))
-    torch.testing.assert_close(second, laid @ laid.transpose(1, 2))
 
 
 def test_a_network_keeps_its_outputs_better_than_with_least_squares_clips() -> None:

@@ -9,6 +9,7 @@ from paredown.core.catalog import Card, part
 from paredown.core.knob import knob
 from paredown.core.work import Work
 from paredown.graph.latent import by_filter
+from paredown.graph.moments import value_at
 from paredown.graph.net import Net
 from paredown.graph.slots import Free, Grid
 from paredown.graph.spec import Node, Spec, Value
@@ -73,16 +74,6 @@ def layer_net(net: Net, node: Node) -> Net:
     return Net(spec, {name: net.slot(name) for name in spec.slot_users()})
 
 
-@torch.no_grad()
-def values_of(net: Net, x: Tensor, name: str) -> Tensor:
-    """Return the value `name` of the network for the inputs `x`; what comes after it is not computed."""
-    names = [node.name for node in net.spec.nodes]
-    if name not in names:
-        return x
-    spec = Spec(net.spec.inputs, net.spec.nodes[: names.index(name) + 1], Value(name))
-    return Net(spec, {slot: net.slot(slot) for slot in spec.slot_users()}).eval()(x)
-
-
 @part("quantize.adaround", Card(title="AdaRound", paper="arxiv:2004.10568", year=2020,
                                 authors="Nagel, Amjad, van Baalen, Louizos, Blankevoort",
                                 source="Up or Down? Adaptive Rounding for Post-Training Quantization, section 3",
@@ -116,8 +107,8 @@ class AdaRound:
         for name, node in list(net.weighted()):
             if name in able:
                 own = layer_net(held, node)
-                inputs = values_of(held, x, str(node.args["input"]))
-                wanted = values_of(net, x, own.spec.nodes[-1].name)
+                inputs = value_at(held, x, str(node.args["input"]))
+                wanted = value_at(net, x, own.spec.nodes[-1].name)
                 held.set_slot(name, self._rounded(own, name, inputs, wanted, work.seed))
         return held
 

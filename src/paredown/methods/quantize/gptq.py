@@ -4,27 +4,22 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from paredown.core.catalog import Card, part
 from paredown.core.knob import knob
 from paredown.core.work import Work
+from paredown.graph.moments import crossed, value_at
 from paredown.graph.net import Net
 from paredown.graph.slots import Free, Grid
-from paredown.graph.spec import Node
 from paredown.graph.storing import storing
-from paredown.methods.quantize.adaround import values_of
+from paredown.graph.windows import LAYERS
 from paredown.methods.quantize.clipped import step_within
-
-PICTURES = 64
-"""Samples whose windows are laid out at a time."""
-LAYERS = frozenset({"linear", "conv1d", "conv2d"})
 
 
 def round_in_order(rows: Tensor, second: Tensor, step: Tensor, high: int, damp: float = 0.01) -> Tensor:
     """Return codes of −high … high such that tr((W − step · codes) H (W − step · codes)ᵀ) is small; greedy, column by column.
 
-    rows: W, [outputs, inputs]. second: H = Σ x xᵀ, [inputs, inputs]. step: [outputs, 1]. damp: what is added to the diagonal,
+    rows: W, [outputs, inputs]. second: H, the mean of x xᵀ, [inputs, inputs]. step: [outputs, 1]. damp: what is added to the diagonal,
     as a share of its mean. Columns go by falling diagonal; each column's error is spread over those that are left by
     −e / [H⁻¹]_qq · [H⁻¹]_q,: , which is the least-squares repair (Frantar et al. 2023, equations 2 and 3). H⁻¹ of the
     columns that are left is read off the Cholesky factor of the whole inverse (step 3 of section 3).
@@ -47,31 +42,6 @@ def round_in_order(rows: Tensor, second: Tensor, step: Tensor, high: int, damp: 
     return codes
 
 
-def windows(node: Node, x: Tensor, kernel: tuple[int, ...]) -> Tensor:
-    """Return what each weight of a layer is multiplied with, [groups, inputs of a group, places], in the weight's order."""
-    if node.op == "linear":
-        return x.reshape(-1, x.shape[-1]).T[None]
-    stride, padding, dilation = (tuple(node.get(k)) for k in ("stride", "padding", "dilation"))
-    if node.op == "conv1d":
-        x, kernel = x[:, :, None], (1, *kernel)
-        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
-    laid = F.unfold(x, kernel, dilation, padding, stride)
-    groups = node.get("groups")
-    return laid.transpose(0, 1).reshape(groups, len(laid[0]) // groups, -1)
-
-
-@torch.no_grad()
-def second_moments(node: Node, x: Tensor, kernel: tuple[int, ...]) -> Tensor:
-    """Return Σ x xᵀ of what each group's weights are multiplied with, [groups, inputs, inputs]."""
-    total: Tensor | None = None
-    for some in x.split(PICTURES):
-        laid = windows(node, some, kernel)
-        product = laid @ laid.transpose(1, 2)
-        total = product if total is None else total + product
-    assert total is not None
-    return total
-
-
 @part("quantize.gptq", Card(title="GPTQ", paper="arxiv:2210.17323", year=2023,
                             authors="Frantar, Ashkboos, Hoefler, Alistarh",
                             source="GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, section 3",
@@ -82,7 +52,7 @@ class Gptq:
     """Round weights so that each layer's output over the calibration split stays near, by second-order error feedback.
 
     bits: width of a code, 2 to 8. reach: the largest code's share of a channel's largest weight, or 0 for the share whose
-    nearest rounding has the least squared error. damp: added to the diagonal of Σ x xᵀ, as a share of its mean.
+    nearest rounding has the least squared error. damp: added to the diagonal of the mean x xᵀ, as a share of its mean.
     Layers are rounded in order, each on what the rounded ones before make of the samples. Linear layers and one- and
     two-dimensional convolutions; others are rounded to nearest, and noted. Biases stay in float.
 
@@ -102,8 +72,8 @@ class Gptq:
             if name in able and isinstance(held.slot(name), Free):
                 weight = held.slot(name)().detach()
                 if node.op in LAYERS:
-                    inputs = values_of(held, x, str(node.args["input"]))
-                    second = second_moments(node, inputs, tuple(weight.shape[2:]))
+                    inputs = value_at(held, x, str(node.args["input"]))
+                    second = crossed(node, inputs, inputs, tuple(weight.shape[2:]))
                 else:
                     work.skip(name, f"{node.op} is rounded to nearest")
                     second = torch.eye(weight[0].numel(), device=weight.device)[None]

@@ -10,14 +10,13 @@ from paredown.core.catalog import Card, part
 from paredown.core.errors import BadInput
 from paredown.core.kinds import Loss
 from paredown.core.knob import check_fields, knob
-from paredown.core.metric import METRICS
 from paredown.core.plan import Plan
 from paredown.core.work import Work
 from paredown.cost.count import layers
 from paredown.graph.allocate import Budget
-from paredown.graph.curves import scores
 from paredown.graph.ddpg import Agent, Settings
 from paredown.graph.net import Net
+from paredown.graph.rating import error_by
 from paredown.graph.widths import Trials
 from paredown.methods.loss.cross_entropy import CrossEntropy
 from paredown.methods.quantize.mixed import Limits, Mixed, Rounding, budgets_of, trials_of, tried
@@ -193,30 +192,15 @@ class Haq:
         return search(trials, budgets, self._reward(trials, work), agent, (self.warm, self.episodes))
 
     def _reward(self, trials: Trials, work: Work) -> Callable[[list[int]], float]:
-        rate = self._loss_of(work) if self.reward == "loss" else _metric_of(work)
-        before = rate(trials.net)
+        error, scale = error_by(self.reward, work), SCALE if self.reward == "metric" else 1.0
+        before = error(trials.net)
         short = self._rounding("trained", replace(self.plan, epochs=max(0.1, self.tune)))
 
         def reward(widths: list[int]) -> float:
             made = short.applied(trials, widths, work).eval() if self.tune else tried(trials, widths)
-            return rate(made) - before
+            return scale * (before - error(made))
 
         return reward
 
-    def _loss_of(self, work: Work) -> Callable[[Net], float]:
-        x, y = work.use("calib")
-        return lambda net: -float(torch.nn.functional.cross_entropy(scores(net, x), y))
-
     def _rounding(self, way: str, plan: Plan) -> Rounding:
         return Rounding(way, self.bias_bits, self.loss, self.habits, plan)
-
-
-def _metric_of(work: Work) -> Callable[[Net], float]:
-    evaluate = work.use("evaluate")
-
-    def rate(net: Net) -> float:
-        quality = evaluate(net)
-        better = 1 if METRICS[quality.metric].higher_is_better else -1
-        return SCALE * better * float(quality.value)
-
-    return rate
