@@ -1,9 +1,11 @@
 """ONNX files: integers are integers there, in as few bits as were asked for."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from frozen_nets import digits, mlp, trained
@@ -17,6 +19,7 @@ from paredown.graph.net import Net
 from paredown.graph.slots import Codebook, Grid
 from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
 from paredown.methods.quantize.uniform import Uniform
+from paredown.targets.lower import build
 from paredown.targets.onnx import Onnx
 
 
@@ -176,3 +179,17 @@ def test_normalised_and_dictionary_outputs(tmp_path: Path) -> None:
     assert [o.name for o in model.graph.output] == ["scores", "rest"]
     x = digits().inputs("val")[:3]
     np.testing.assert_array_equal(Onnx().load(tmp_path / "model.onnx")(x), x.reshape(3, -1)[:, :10])
+
+
+def test_no_input_is_written_that_is_not_there() -> None:
+    """ONNX Runtime fuses a norm only into a convolution of two inputs or three, not of two and an empty one."""
+    model = build(freeze(trained()))
+    assert any(node.op_type == "BatchNormalization" for node in model.graph.node)
+    assert all(node.input[-1] for node in model.graph.node if node.input)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = f"{folder}/fused.onnx"
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        fused = onnx.load(options.optimized_model_filepath)
+    assert not any(node.op_type == "BatchNormalization" for node in fused.graph.node)
