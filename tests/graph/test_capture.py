@@ -242,6 +242,23 @@ class Strange(nn.Module):
         return torch.linalg.inv(x.T @ x)
 
 
+class Several(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 6)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        return self.a(x).view(x.shape[0], 2, 3).sum(1) + others[0][:, :3] * others[1][:, 1:]
+
+
+def test_the_batch_is_free_with_any_number_of_inputs() -> None:
+    module, inputs = Several(), (rand(2, 4), rand(2, 4), rand(2, 4))
+    net = capture(module, inputs)
+    more = tuple(rand(5, 4) for _ in inputs)
+    torch.testing.assert_close(net.eval()(*more), module.eval()(*more))
+    assert net.shapes()["add"] == (1, 3)
+
+
 class Sizes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(x.shape[0] * 2, -1) + torch.ones(x.shape[0] * 2, 2)

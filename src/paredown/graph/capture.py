@@ -1,5 +1,6 @@
 """From any torch module to a Net, through torch.export, verified on the example."""
 
+import inspect
 import logging
 import operator
 import warnings
@@ -57,7 +58,7 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Ne
 def _export(model: nn.Module, inputs: tuple[Tensor, ...], free: bool) -> torch.export.ExportedProgram:
     """Return the exported model, of any batch size where it is to be `free`. Raises BadInput."""
     example = tuple(torch.cat([x, x])[: max(2, len(x))] for x in inputs) if free else inputs
-    shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs) if free else None
+    shapes = _free_batch(model, len(inputs)) if free else None
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -69,6 +70,16 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], free: bool) -> torch.e
         raise BadInput(f"model {type(model).__name__} cannot be traced by torch.export: {line}") from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _free_batch(model: nn.Module, count: int) -> tuple[Any, ...]:
+    """Return what torch.export wants to hear of `count` inputs with a free batch; those of `*inputs` are one to it."""
+    each = tuple({0: torch.export.Dim.DYNAMIC} for _ in range(count))
+    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return each
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*each[:first], each[first:])
 
 
 def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...]) -> Net:
