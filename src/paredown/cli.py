@@ -108,7 +108,7 @@ def find(
     return 0 if run.reached else 3
 
 
-@app.command(epilog="Example: paredown apply recipe.yaml digits --model lenet_5")
+@app.command(epilog="Example: paredown apply recipe.yaml digits --model resnet_small")
 def apply(
     recipe: Annotated[str, typer.Argument(help="A recipe file (YAML).")],
     task: Annotated[str, typer.Argument(help="A task, as for find.")],

@@ -1,9 +1,11 @@
 """The weights that matter least held at zero."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from paredown.core.catalog import Card, part
+from paredown.core.errors import BadInput
 from paredown.core.kinds import Saliency, Structure
 from paredown.core.knob import knob
 from paredown.core.work import Work
@@ -17,6 +19,20 @@ def sparsities(last: float, rounds: int, schedule: str) -> list[float]:
     """Return the sparsity after each round: 1 − (1 − last)^(k/rounds) if "exponential", else last · k/rounds."""
     parts = [k / rounds for k in range(1, rounds)]
     return [1 - (1 - last) ** p if schedule == "exponential" else last * p for p in parts] + [last]
+
+
+def eased_dropout(rate: float, before: int, after: int) -> float:
+    """Return the dropout rate to train a pruned layer with: rate · √(after / before), Han et al. 2015, equation 2.
+
+    rate: the one that the whole layer was trained with. before, after: how many connections the layer had and has left;
+    of a dense layer inputs times outputs, of a masked one the weights that stay. A sparse layer fits less, so that less
+    needs to be dropped. Raises BadInput for a rate outside 0 to 1, or for connections that do not fall.
+    """
+    if not 0 <= rate < 1:
+        raise BadInput(f"a dropout rate of {rate} is not allowed; 0 to below 1")
+    if not 0 <= after <= before or not before:
+        raise BadInput(f"a layer of {before} connections cannot have {after} of them left")
+    return rate * math.sqrt(after / before)
 
 
 @part("prune.weights", Card(title="Fine-grained pruning", paper="arxiv:1506.02626", year=2015,
