@@ -208,7 +208,7 @@ def test_repair_without_training() -> None:
 
 @functools.cache
 def normed(seed: int) -> Net:
-    """Return Part H's 16-32-64 with norms, trained for 10 epochs."""
+    """Return Part H's 16-32-64 with norms, trained for 6 epochs."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -218,17 +218,18 @@ def normed(seed: int) -> Net:
         model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
         net = capture(model, torch.rand(2, 1, 8, 8))
     work = Work({"fit": trainer(pictures(seed)[0], seed)}, seed)
-    return Finetune(plan=Plan(epochs=10, lr=1e-2)).apply(net, work).eval()
+    return Finetune(plan=Plan(epochs=6, lr=1e-2, batch=128)).apply(net, work).eval()
 
 
 def test_half_of_every_layer_and_six_epochs() -> None:
     """Part H: with L1 within 2.5 points of the whole network after fine-tuning, on each of three seeds.
 
-    Part H's second claim, that L1 is no worse than channels by lot on the mean, has no margin and is not asserted: measured here
-    98.2 against 98.9 %, and 98.3 against 98.2 % at a third of the learning rate and twice the epochs.
+    Measured: 98.7, 98.4, 97.8 % against 99.1, 97.8, 98.2 whole. Part H's second claim, that L1 is no worse than channels by lot on the mean, has no margin and is not
+    asserted: with 10 epochs before and batches of 64, 98.2 against 98.9 %, and 98.3 against 98.2 % at a third of the learning
+    rate and twice the epochs.
     """
     for seed in range(3):
         net, (train, test) = normed(seed), pictures(seed)
         work = Work({"fit": trainer(train, seed)}, seed)
-        thin = Finetune(plan=Plan(epochs=6, lr=1e-2)).apply(Channels(0.5).apply(net, work), work)
+        thin = Finetune(plan=Plan(epochs=6, lr=1e-2, batch=128)).apply(Channels(0.5).apply(net, work), work)
         assert accuracy(thin.eval(), test) > accuracy(net, test) - 2.5

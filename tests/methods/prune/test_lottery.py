@@ -92,13 +92,16 @@ PLAN = Plan(epochs=15, lr=3e-3, batch=128)
 
 @functools.cache
 def ticket_of(seed: int) -> Net:
-    """Return the ticket of density .034: 16 rounds."""
-    return Lottery(rounds=16, plan=PLAN).apply(dense(seed), Work({"fit": trainer(digits(seed)[0], seed)}, seed))
+    """Return the ticket of density .034: 8 rounds that each take what two of the paper's do, .8² and .9² of the weights stay."""
+    twice = Lottery(
+        rate=1 - 0.8**2, end_rate=(1 - 0.9**2) / (1 - 0.8**2), rounds=8, plan=Plan(epochs=8, lr=5e-3, batch=128)
+    )
+    return twice.apply(dense(seed), Work({"fit": trainer(digits(seed)[0], seed)}, seed))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_tickets_beat_other_values_and_other_masks(seed: int) -> None:
-    """Part H, density .034: ticket > re-init + 8 and > shuffled mask + 30 (measured here: by 19 and 55 at least)."""
+    """Part H, density .034: ticket > re-init + 8 and > shuffled mask + 30 (measured here: by 26 and 42 at least)."""
     train, test = digits(seed)
     found = {}
     for control in ("ticket", "reinit", "shuffled"):

@@ -134,10 +134,10 @@ def narrow(seed: int) -> Net:
 
 
 def test_generated_weights_rank_widths_as_training_from_scratch_does() -> None:
-    """Three seeds on digits, eight widths at random: Spearman's correlation of losses. Measured with ten: 0.94, 0.93, 0.94."""
+    """Three seeds on digits, eight widths at random: Spearman's correlation of losses. Measured: 0.91, 0.83, 0.79."""
     for seed in range(3):
         work, thinning = on_digits(seed), thinned(narrow(seed))
-        step, draw = Meta(meta_epochs=8, plan=Plan(epochs=6, lr=1e-2)), random.Random(seed)
+        step, draw = Meta(meta_epochs=5, plan=Plan(epochs=4, lr=1e-2, batch=128)), random.Random(seed)
         maker, loss = step.maker(thinning, work), error_by("loss", work)
         generated, trained = [], []
         for gone in [[draw.randint(0, most) for most in thinning.most] for _ in range(8)]:

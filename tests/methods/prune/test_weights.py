@@ -10,15 +10,17 @@ from torch import nn
 from contracts.digits_task import accuracy, digits
 from contracts.nets import small_conv, small_mlp
 from contracts.step import StepContract, nonzero
+from contracts.trained_step import trainer
 from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
+from paredown.core.recipe import Recipe
 from paredown.core.work import Work
 from paredown.graph.capture import capture
 from paredown.graph.masks import mask_of
 from paredown.graph.net import Net
 from paredown.graph.slots import Grid, Masked
 from paredown.methods.loss.cross_entropy import CrossEntropy
-from paredown.methods.prune.weights import Weights, sparsities
+from paredown.methods.prune.weights import Weights, eased_dropout, sparsities
 from paredown.methods.saliency.expansion import Expansion
 from paredown.methods.saliency.grasp import Grasp
 from paredown.methods.saliency.magnitude import Magnitude
@@ -29,6 +31,7 @@ from paredown.methods.structure.block import Block
 from paredown.methods.structure.granularity import Granularity
 from paredown.methods.structure.n_m import NM
 from paredown.methods.structure.pattern import Pattern
+from paredown.methods.train.finetune import Finetune
 from paredown.train.fit import fit
 
 
@@ -161,14 +164,14 @@ def at_birth(which: str, density: float, seed: int) -> tuple[Net, Work]:
 def trained(which: str, density: float, seed: int) -> float:
     """Return the test accuracy of a network that was masked at birth, trained harder the sparser it is."""
     net, _ = at_birth(which, density, seed)
-    plan = Plan(epochs=30, lr=5e-3, batch=128) if density > 0.03 else Plan(epochs=20, lr=2e-2, batch=128)
+    plan = Plan(epochs=15, lr=1e-2, batch=128) if density > 0.03 else Plan(epochs=12, lr=3e-2, batch=128)
     fit(net, digits(seed)[0], CrossEntropy(), plan=plan, seed=seed)
     return accuracy(net, digits(seed)[1])
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_snip_at_birth_beats_chance(seed: int) -> None:
-    """Part H, density .05 (measured here: by 39, 27 and 32)."""
+    """Part H, density .05 (measured here: by 45, 33 and 35)."""
     assert trained("snip", 0.05, seed) > trained("chance", 0.05, seed) + 15
 
 
@@ -189,10 +192,10 @@ def test_sizes_at_birth_collapse_a_layer_and_say_so(seed: int) -> None:
 
 
 def deep(seed: int) -> Net:
-    """Return a chain of six layers of which the widest has 65,536 weights and the narrowest 160."""
+    """Return a chain of six layers of which the widest has 16,384 weights and the narrowest 160."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        wide = (64, 256, 256, 64, 16, 16, 10)
+        wide = (64, 128, 128, 32, 16, 16, 10)
         layers = [part for a, b in itertools.pairwise(wide) for part in (nn.Linear(a, b), nn.ReLU())]
         return capture(nn.Sequential(*layers[:-1]), torch.rand(2, 64))
 
@@ -215,3 +218,40 @@ def test_every_collapse_is_noted_and_nothing_else_is_called_one(which: str) -> N
     empty = {name for name, _ in sparse.weighted() if not mask_of(sparse, name).any()}
     assert {note.layer for note in work.notes if "collapsed" in note.text} == empty
     assert sum(int(mask_of(sparse, name).sum()) for name, _ in sparse.weighted()) == 18
+
+
+def test_dropout_falls_with_the_root_of_the_connections() -> None:
+    """A-S3-13: D_r = D_o √(C_r / C_o), C = N_i N_(i−1)."""
+    assert eased_dropout(0.5, 300 * 100, 150 * 50) == 0.25, "half of the inputs and half of the outputs: half the rate"
+    assert eased_dropout(0.5, 784 * 300, 784 * 300) == 0.5 and eased_dropout(0.5, 10, 0) == 0 == eased_dropout(
+        0.0, 9, 4
+    )
+    sparse = Weights(0.75).apply(small_mlp(), Work())
+    mask = mask_of(sparse, "0.weight")
+    assert eased_dropout(0.4, mask.numel(), int(mask.sum())) == pytest.approx(0.2)
+    for wrong in ((1.0, 4, 2), (-0.1, 4, 2), (0.5, 4, 5), (0.5, 0, 0), (0.5, 4, -1)):
+        with pytest.raises(BadInput):
+            eased_dropout(*wrong)
+
+
+def test_masks_persist_through_rounds_of_training() -> None:
+    """A-S3-13, as a recipe: to 90 % in three rounds with training between; what is once masked stays so, the rest moves.
+
+    That rounds are no worse than masking 90 % at once and training for as many epochs is not asserted: on the digits it
+    depends on the network. Measured, mean of three seeds, 3 x 10 epochs against 30: 64-32-10 91.2 % in rounds and 87.8 % at
+    once; 64-48-32-10 90.0 and 93.8; 64-128-64-10 94.6 and 95.9, and with 3 x 5 against 15 epochs 95.4 and 96.3.
+    """
+    mend = Finetune(plan=Plan(epochs=1, lr=1e-2))
+    recipe = Recipe(tuple(step for s in sparsities(0.9, 3, "exponential") for step in (Weights(s), mend)))
+    recipe.check()
+    net, work, shares = small_mlp(), Work({"fit": trainer(digits(0)[0])}), list[float]()
+    for step in recipe:
+        before, net = net, step.apply(net, work)
+        for name, _ in net.weighted():
+            old, new = mask_of(before, name), mask_of(net, name)
+            assert not (new & ~old).any() and not net.slot(name)()[~new].any()
+            assert step is not mend or (
+                torch.equal(old, new) and not torch.equal(before.slot(name)(), net.slot(name)())
+            )
+        shares.append(1 - zeros(net)[0])
+    assert shares[::2] == shares[1::2] == pytest.approx([0.1 ** (1 / 3), 0.1 ** (2 / 3), 0.1], abs=1e-3)
