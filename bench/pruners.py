@@ -29,8 +29,8 @@ from paredown.methods.prune.amc import Amc
 from paredown.methods.prune.channels import balanced
 from paredown.methods.prune.sensitivity import Sensitivity, scan
 from paredown.methods.score.bn_scale import BnScale
+from paredown.methods.score.curvature import Curvature
 from paredown.methods.score.group_norm import GroupNorm
-from paredown.methods.score.hessian import Hessian
 from paredown.methods.score.l2 import L2
 from paredown.methods.score.taylor import Taylor
 from paredown.train.data import Data, batches
@@ -214,15 +214,15 @@ def own_fit(model: nn.Module, data: Data, plan: Plan, seed: int, pruner: Any, se
 CANDIDATES: dict[str, dict[str, Any]] = {
     "paredown": {
         "uniform-l2": Recipe("uniform", L2()),
-        "uniform-hessian": Recipe("uniform", Hessian()),
+        "uniform-hessian": Recipe("uniform", Curvature()),
         "global-norm": Recipe("global", GroupNorm()),
         "global-taylor": Recipe("global", Taylor("weight")),
-        "global-hessian": Recipe("global", Hessian()),
+        "global-hessian": Recipe("global", Curvature()),
         "worth-taylor": Recipe("worth", Taylor("weight")),
-        "worth-hessian": Recipe("worth", Hessian()),
-        "worth-hessian-2": Recipe("worth", Hessian(), rounds=2),
-        "sensitivity": Recipe("sensitivity", Hessian()),
-        "amc": Recipe("amc", Hessian()),
+        "worth-hessian": Recipe("worth", Curvature()),
+        "worth-hessian-2": Recipe("worth", Curvature(), rounds=2),
+        "sensitivity": Recipe("sensitivity", Curvature()),
+        "amc": Recipe("amc", Curvature()),
         "slimming": Recipe("global", BnScale(), slim=0.3),
     },
     "torch_pruning": {

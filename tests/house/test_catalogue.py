@@ -26,6 +26,12 @@ def test_every_part_has_a_test_file():
     assert not missing, missing
 
 
+def test_test_files_have_names_of_their_own():
+    """Pytest imports them by their name alone, and stops at the second of one name."""
+    names = [path.name for path in TESTS.rglob("test_*.py")]
+    assert not [name for name in names if names.count(name) > 1]
+
+
 def test_every_kind_of_step_and_piece_has_a_first_member():
     kinds = {entry.kind for entry in entries()}
     assert {"step", "loss", "score", "habit", "codec", "searcher", "backend"} <= kinds

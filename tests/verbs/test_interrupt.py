@@ -25,7 +25,7 @@ def started(folder: Path, *words: str) -> subprocess.Popen:
 
 
 def test_ctrl_c_says_how_to_go_on_and_resume_does(tmp_path: Path) -> None:
-    process = started(tmp_path, "--trials", "2")
+    process = started(tmp_path, "--trials", "40")
     log = tmp_path / "run" / "log"
     deadline = time.monotonic() + 120
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:

@@ -81,7 +81,9 @@ def special(call: Call) -> Arithmetic:
     return Arithmetic(specials=1) * call.outputs
 
 
-@counts("elementwise", "maximum", "minimum", "eq.Scalar", "ne.Scalar", "gt.Scalar", "ge.Scalar", "lt.Scalar", "le.Scalar")
+@counts(
+    "elementwise", "maximum", "minimum", "eq.Scalar", "ne.Scalar", "gt.Scalar", "ge.Scalar", "lt.Scalar", "le.Scalar"
+)
 def larger(call: Call) -> Arithmetic:
     """One comparison."""
     return Arithmetic(compares=1) * call.outputs

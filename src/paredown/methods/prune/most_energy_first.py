@@ -58,13 +58,13 @@ def refit(rows: Tensor, kept: Tensor, second: Tensor, target: Tensor, ridge: flo
     return torch.cat(found)
 
 
-@part("prune.energy_aware", Card(title="Energy-aware pruning", paper="arxiv:1611.05128", year=2017,
+@part("prune.most_energy_first", Card(title="Energy-aware pruning", paper="arxiv:1611.05128", year=2017,
                                  authors="Yang, Chen, Sze",
                                  source="Designing Energy-Efficient Convolutional Neural Networks using Energy-Aware Pruning, sections 3 and 4",
                                  changes=frozenset({"nonzero"}), needs=frozenset({"calib"}),
                                  forbids=frozenset({"quantized", "shared"}), gives=frozenset({"masked"})))  # fmt: skip
 @dataclass(frozen=True)
-class EnergyAware:
+class MostEnergyFirst:
     """Prune layers, most modelled energy first, and refit each to the output that it had.
 
     sparsity: fraction of a pruned layer's weights at zero; of a grouped convolution, of each group's. restore: of those, the share that is first removed too, by

@@ -49,12 +49,12 @@ def curvatures(net: Net, x: Tensor, seed: int) -> Net:
     return out
 
 
-@part("score.hessian", Card(title="Optimal brain damage on channels", year=1990, paper="arxiv:2101.08940",
+@part("score.curvature", Card(title="Optimal brain damage on channels", year=1990, paper="arxiv:2101.08940",
                             authors="LeCun, Denker, Solla; channels: Yu, Yao, Gholami, Dong, Kim, Mahoney, Keutzer",
                             source="Optimal Brain Damage, NIPS 1990, equation 5; Hessian-Aware Pruning, equation 8",
                             needs=frozenset({"calib"})))  # fmt: skip
 @dataclass(frozen=True)
-class Hessian:
+class Curvature:
     """½ Σ h w² over the weights that make a channel, h the diagonal of the Gauss–Newton matrix on the calibration split.
 
     form: "diagonal" is optimal brain damage; "trace" takes the mean of h for each weight, as Hessian-aware pruning does.

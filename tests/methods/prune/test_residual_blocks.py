@@ -13,15 +13,15 @@ from paredown.core.work import Work
 from paredown.graph.capture import capture
 from paredown.graph.net import Net
 from paredown.graph.residual import branches, without
-from paredown.methods.prune.blocks import SCORES, Blocks, changes, influence, relative
+from paredown.methods.prune.residual_blocks import SCORES, ResidualBlocks, changes, influence, relative
 
 
 class TestBlocks(StepContract):
-    def part(self) -> Blocks:
-        return Blocks(1)
+    def part(self) -> ResidualBlocks:
+        return ResidualBlocks(1)
 
-    def settings(self) -> list[Blocks]:
-        return [Blocks(2, "loss", False), Blocks(3, "metric")]
+    def settings(self) -> list[ResidualBlocks]:
+        return [ResidualBlocks(2, "loss", False), ResidualBlocks(3, "metric")]
 
 
 class Tower(nn.Module):
@@ -99,7 +99,7 @@ def test_what_is_no_residual_branch() -> None:
 def test_the_branch_that_adds_least_goes_first_by_every_score() -> None:
     model, net = tower(1.0, 0.001, 0.5, 0.3)
     for score in ("influence", "relative", "metric"):
-        out = Blocks(1, score).apply(net, labelled(net, model))
+        out = ResidualBlocks(1, score).apply(net, labelled(net, model))
         assert "one.1.weight" not in out.slot_names() and len(branches(out)) == 3, score
 
 
@@ -108,7 +108,7 @@ def test_by_loss_it_is_the_best_of_all_that_lack_one() -> None:
     work = labelled(net, model)
     x, y = work.use("calib")
     losses = [float(torch.nn.functional.cross_entropy(without(net, b)(x), y)) for b in branches(net)]
-    out = Blocks(1, "loss").apply(net, work)
+    out = ResidualBlocks(1, "loss").apply(net, work)
     assert float(torch.nn.functional.cross_entropy(out(x), y)) == pytest.approx(min(losses))
     assert set(SCORES) == {"influence", "relative", "loss", "metric"} and len(set(losses)) == 4
 
@@ -153,9 +153,9 @@ def test_branches_inside_go_with_the_one_outside() -> None:
 
 def test_more_than_there_are_removes_all_and_none_is_said() -> None:
     work = Work()
-    out = Blocks(5, "loss").apply(small_conv(), Work({"calib": (torch.rand(8, 1, 8, 8), torch.arange(8))}))
+    out = ResidualBlocks(5, "loss").apply(small_conv(), Work({"calib": (torch.rand(8, 1, 8, 8), torch.arange(8))}))
     assert not branches(out) and "deep.weight" not in out.slot_names()
-    same_net = Blocks(2).apply(small_mlp(), work)
+    same_net = ResidualBlocks(2).apply(small_mlp(), work)
     assert {n.layer for n in work.notes} == {"0.weight", "2.weight", "4.weight"} and same_net.spec == small_mlp().spec
     with pytest.raises(BadInput, match="count"):
-        Blocks(0)
+        ResidualBlocks(0)

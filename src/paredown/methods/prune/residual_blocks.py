@@ -49,13 +49,13 @@ def changes(net: Net, found: list[Branch], x: Tensor, change: Callable[[Tensor, 
     return [total[branch.name] / len(x) for branch in found]
 
 
-@part("prune.blocks", Card(title="Residual branches removed by block influence", paper="arxiv:2403.03853", year=2024,
+@part("prune.residual_blocks", Card(title="Residual branches removed by block influence", paper="arxiv:2403.03853", year=2024,
                            authors="Men, Xu, Zhang, Wang, Lin, Lu, Han, Chen",
                            source="ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, section 3; "
                                   "leave one out: arxiv:1605.06431 (Veit, Wilber, Belongie), section 4.1",
                            changes={"params", "nonzero", "bits", "macs"}, needs={"calib", "evaluate"}))  # fmt: skip
 @dataclass(frozen=True)
-class Blocks:
+class ResidualBlocks:
     """Remove the residual branches without which the network changes least; their shortcuts stay.
 
     count: how many. score: "influence", 1 − cosine between shortcut and sum on the calibration split; "relative", the size

@@ -12,13 +12,13 @@ from paredown.cost.energy_aware import energy, shares
 from paredown.graph.capture import capture
 from paredown.graph.masks import mask_, mask_of
 from paredown.graph.net import Net
-from paredown.methods.prune.energy_aware import EnergyAware, refit, restored
+from paredown.methods.prune.most_energy_first import MostEnergyFirst, refit, restored
 from paredown.methods.prune.weights import Weights
 
 
 class TestEnergyAware(StepContract):
-    def part(self) -> EnergyAware:
-        return EnergyAware(0.6)
+    def part(self) -> MostEnergyFirst:
+        return MostEnergyFirst(0.6)
 
 
 def sample(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -73,7 +73,7 @@ def off(net: Net, out: Net) -> float:
 
 def test_it_stays_nearer_to_the_network_than_sizes_alone() -> None:
     net = small_conv()
-    aware, by_size = EnergyAware(0.6).apply(net, work(net)), Weights(0.6).apply(net, work(net))
+    aware, by_size = MostEnergyFirst(0.6).apply(net, work(net)), Weights(0.6).apply(net, work(net))
     for name, _ in net.weighted():
         groups = 8 if name == "deep.weight" else 1
         assert int((~mask_of(aware, name)).sum()) == groups * int(0.6 * mask_of(aware, name).numel() / groups)
@@ -87,7 +87,7 @@ def test_layers_are_pruned_in_order_of_energy_until_it_is_low_enough() -> None:
     seen = []
     for target in (0.95, 0.8, 0.7):
         given = work(net)
-        out = EnergyAware(0.6, energy=target).apply(net, given)
+        out = MostEnergyFirst(0.6, energy=target).apply(net, given)
         touched = [name for name in order if not mask_of(out, name).all()]
         assert touched == order[: len(touched)] and {note.layer for note in given.notes} == set(order) - set(touched)
         reached = energy(layers(out)).value / energy(layers(net)).value
@@ -113,7 +113,7 @@ def test_the_layer_of_most_energy_first_takes_less_than_the_linear_layer_first_a
 
 def test_nothing_is_given_back_that_was_masked_before() -> None:
     net = Weights(0.5).apply(small_conv(), Work())
-    out = EnergyAware(0.7, restore=1.0).apply(net, work(net))
+    out = MostEnergyFirst(0.7, restore=1.0).apply(net, work(net))
     for name, _ in net.weighted():
         assert not (mask_of(out, name) & ~mask_of(net, name)).any()
         assert float(mask_of(out, name).float().mean()) == pytest.approx(0.3, abs=0.02)

@@ -7,17 +7,17 @@ from contracts.nets import small_mlp
 from contracts.score import ScoreContract
 from paredown.core.work import Work
 from paredown.graph.groups import groups
-from paredown.methods.score.hessian import Hessian, curvatures, saliency, trace_saliency
+from paredown.methods.score.curvature import Curvature, curvatures, saliency, trace_saliency
 
 
 class TestHessian(ScoreContract):
-    def part(self) -> Hessian:
-        return Hessian()
+    def part(self) -> Curvature:
+        return Curvature()
 
 
 class TestHessianByTrace(ScoreContract):
-    def part(self) -> Hessian:
-        return Hessian("trace", samples=8)
+    def part(self) -> Curvature:
+        return Curvature("trace", samples=8)
 
 
 def test_obd_is_exact_where_the_loss_is_a_quadratic_of_single_weights() -> None:
@@ -44,6 +44,6 @@ def test_labels_do_not_matter_and_the_seed_does() -> None:
     group = groups(net)[0]
 
     def score(seed: int, label: int) -> torch.Tensor:
-        return Hessian().importance(net, group, Work({"calib": (x, torch.full((16,), label))}, seed))
+        return Curvature().importance(net, group, Work({"calib": (x, torch.full((16,), label))}, seed))
 
     assert torch.equal(score(0, 1), score(0, 2)) and not torch.equal(score(0, 1), score(1, 1))
