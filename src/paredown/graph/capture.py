@@ -20,9 +20,6 @@ from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
 _END = 2**63 - 1
 """How torch writes a slice without an end."""
 
-_SAME = {"lift_fresh_copy": "clone", "_unsafe_view": "view"}
-"""Operators of torch.export's own that stand for another."""
-
 
 def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Net:
     """Return `model` as a Net that computes the same on `example_inputs`. The model itself is left as it was.
@@ -173,7 +170,7 @@ def _sized(node: Any) -> BadInput:
 
 def op_of(target: torch._ops.OpOverload, where: str) -> str:
     """Return the table's name of one of ATen's operators; in place is the same as not. Raises BadInput."""
-    op = _SAME.get(named(target), named(target))
+    op = named(target)
     if op not in OPS:
         known = f"not among the {len(OPS)} that paredown knows"
         raise BadInput(f"operator {op!r} at {where} is {known}; rewrite the layer that uses it")

@@ -25,13 +25,18 @@ _MOST = 2**24
 """The most entries of a constant that is worked out."""
 
 
+_SAME = {"lift_fresh_copy": "clone", "_unsafe_view": "view"}
+"""Operators of torch.export's own that stand for another."""
+
+
 def named(target: Any) -> str:
     """Return the table's name of one of ATen's operators, in place or not; empty for what is no such operator."""
     if not isinstance(target, torch._ops.OpOverload):
         return "getitem" if target is operator.getitem else ""
     base, _, overload = str(target).removeprefix("aten.").partition(".")
     base = base.removesuffix("_") if not base.startswith("_") else base
-    return base if overload == "default" else f"{base}.{overload}"
+    name = base if overload == "default" else f"{base}.{overload}"
+    return _SAME.get(name, name)
 
 
 def lower_(exported: torch.export.ExportedProgram, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,11 +59,7 @@ def lower_(exported: torch.export.ExportedProgram, values: Mapping[str, Tensor])
 
 def _unknown(node: fx.Node) -> bool:
     is_call = node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
-    return is_call and named(node.target) not in OPS and str(node.target) not in _KEPT
-
-
-_KEPT = frozenset({"aten.lift_fresh_copy.default", "aten._unsafe_view.default"})
-"""Operators that `capture` itself knows under another name."""
+    return is_call and named(node.target) not in OPS
 
 
 def _open(module: fx.GraphModule, node: fx.Node) -> None:

@@ -37,6 +37,12 @@ def mask_channels(net: Net, group: Group, units: Iterable[int], heads: bool = Fa
 
 def mask_all(net: Net, chosen: Chosen, heads: bool = False) -> Net:
     """Return `mask_channels` of several groups at once."""
+    crosses = any(node.op in OVER for node in net.spec.nodes)
+    return _masked(net, chosen, trace(net, heads) if crosses else None)
+
+
+def _masked(net: Net, chosen: Chosen, flow: Flow | None) -> Net:
+    """Return the masked network; flow: how channels flow through it, which only norms over channels need."""
     out, keep_ones = net.copy(), _variances(net)
     cuts: dict[str, list[Cut]] = {}
     for group, units in chosen.items():
@@ -45,10 +51,7 @@ def mask_all(net: Net, chosen: Chosen, heads: bool = False) -> Net:
     for slot, own in cuts.items():
         if slot not in keep_ones:
             out.set_slot(slot, _blanked(out.slot(slot), own))
-    if not any(node.op in OVER for node in net.spec.nodes):
-        return out
-    flow = trace(net, heads)
-    return with_masked_norms(out, flow, _gone(flow, chosen))
+    return out if flow is None else with_masked_norms(out, flow, _gone(flow, chosen))
 
 
 def remove_channels(net: Net, chosen: Chosen, heads: bool = False) -> tuple[Net, dict[str, str]]:
@@ -82,7 +85,7 @@ def _attempt(net: Net, chosen: Chosen, heads: bool) -> tuple[Net | None, str]:
         flow = trace(net, heads)
         for jitter in (0.0, 0.5):
             probe = _doubled(net, jitter)
-            gap = _gap(mask_all(probe, chosen, heads), _shrunk(probe, flow, chosen), signed=jitter > 0)
+            gap = _gap(_masked(probe, chosen, flow), _shrunk(probe, flow, chosen), signed=jitter > 0)
             if gap > TOLERANCE or (math.isnan(gap) and not jitter):
                 return None, f"the shrunk network differs from the masked one by {gap:.1e} of its largest output"
         return _shrunk(net, flow, chosen), ""
