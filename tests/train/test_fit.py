@@ -359,3 +359,20 @@ def test_a_plan_outside_its_ranges_is_refused() -> None:
     ):
         with pytest.raises(BadInput, match=next(iter(wrong))):
             Plan(**wrong)
+
+
+def test_convolutions_train_channels_last_and_are_left_as_they_were() -> None:
+    seen = []
+
+    class Look:
+        def start(self, net: nn.Module) -> dict:
+            return {}
+
+        def step(self, net: Any, state: dict, t: float) -> dict:
+            seen.append(net[1].weight.stride()[1] == 1)
+            return state
+
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(32, 4))
+    fit(net, data(), CrossEntropy(), (Look(),), Plan(epochs=1, batch=16))
+    assert seen and all(seen)
+    assert all(p.is_contiguous() for p in net.parameters())
