@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cost import counted_numbers as loop
+from cost import sampled_numbers as sampling
 from cost.counted_numbers import DONE, Number, each, numbers, over, sigmoid, tanh, values
 from paredown.core.cost import KINDS
 from paredown.cost.arithmetic import Call, counted
@@ -211,6 +212,19 @@ def length(block: Any) -> Any:
     return loop.total([v * v for v in np.ravel(block)]).function(math.sqrt)
 
 
+def on_a_grid(mode: str, edge: str, align: bool) -> Case:
+    """Return a case of sampling at places inside and outside of the picture."""
+
+    def by_torch(x: Tensor, grid: Tensor) -> Tensor:
+        places = (grid * 2.6 - 1.5).expand(x.shape[0], -1, -1, -1)
+        return F.grid_sample(x, places, mode, edge, align)
+
+    def by_loop(x: Any, grid: Any) -> np.ndarray:
+        return sampling.sampled(x, numbers(values(grid) * 2.6 - 1.5), mode, edge, align)
+
+    return "grid_sampler", by_torch, (MAP, (1, 3, 4, 2)), by_loop
+
+
 WINDOWS: list[Case] = [
     ("max_pool1d", lambda x: F.max_pool1d(x, 3), (SIGNAL,), lambda x: loop.windows(x, 3, 3, 1, largest)),
     ("max_pool2d", lambda x: F.max_pool2d(x, 2, 1), (MAP,), lambda x: loop.windows(x, 2, 1, 2, largest)),
@@ -223,6 +237,8 @@ WINDOWS: list[Case] = [
     ("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, 1), (MAP,), lambda x: loop.adaptive(x, (1, 1), loop.mean)),
     ("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, (2, 4)), (MAP,), lambda x: loop.adaptive(x, (2, 4), largest)),
     ("upsample_bilinear2d.vec", lambda x: F.interpolate(x, (7, 9), mode="bilinear"), (MAP,), lambda x: loop.bilinear(x, (7, 9))),
+    ("upsample_bicubic2d.vec", lambda x: F.interpolate(x, (7, 9), mode="bicubic"), (MAP,), lambda x: sampling.bicubic(x, (7, 9))),
+    *(on_a_grid(mode, edge, align) for mode in ("bilinear", "nearest", "bicubic") for edge in ("zeros", "border", "reflection") for align in (False, True)),
     ("mean.dim", lambda x: x.mean((2, 3)), (MAP,), lambda x: over(x, (2, 3), loop.mean)),
     ("mean", lambda x: x.mean(), (MAP,), lambda x: np.array(loop.mean(x), dtype=object)),
     ("sum.dim_IntList", lambda x: x.sum(1), (MAP,), lambda x: over(x, (1,), loop.total)),

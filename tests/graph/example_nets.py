@@ -405,6 +405,20 @@ class Heads(nn.Module):
         return self.mix(boxes.relu())
 
 
+class Sampled(nn.Module):
+    """A spatial transformer: features resized, and read at places that the features give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.where, self.place, self.out = conv(3, 8), conv(8, 6, stride=2), nn.Linear(6, 6), conv(8, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(self.stem(x), size=(11, 9), mode="bicubic")
+        maps = self.place(self.where(x).mean((2, 3))).view(-1, 2, 3)
+        grid = F.affine_grid(maps, list(x.shape), align_corners=False)
+        return self.out(F.grid_sample(x, grid, padding_mode="border", align_corners=False))
+
+
 IMAGE = (1, 3, 8, 8)
 torch.manual_seed(0)
 NETS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -436,5 +450,6 @@ NETS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "unet": (Unet(), IMAGE),
     "gated": (Head(Gated(), 4), IMAGE),
     "heads": (Heads(), IMAGE),
+    "sampled": (Head(Sampled(), 7), IMAGE),
 }
 """Name to (module, input shape)."""

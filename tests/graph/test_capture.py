@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from paredown.core.errors import BadInput
 from paredown.graph.capture import capture
 from paredown.graph.slots import Fixed, Free
+from paredown.graph.spec import Value
 
 
 def leaves(tree: Any) -> list[Tensor]:
@@ -257,6 +258,27 @@ def test_the_batch_is_free_with_any_number_of_inputs() -> None:
     more = tuple(rand(5, 4) for _ in inputs)
     torch.testing.assert_close(net.eval()(*more), module.eval()(*more))
     assert net.shapes()["add"] == (1, 3)
+
+
+class Lines(nn.Module):
+    """A recurrent layer over the lines of a picture: its first state is as large as the batch times their number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lines = x.reshape(-1, x.shape[2], x.shape[3])
+        return self.rnn(lines)[0].reshape(x.shape[0] * x.shape[1], -1).view(x.shape[0], -1)
+
+
+def test_a_computed_size_is_taken_from_a_value_that_has_it() -> None:
+    module, x = Lines(), rand(2, 5, 6, 3)
+    net = capture(module, x)
+    more = rand(4, 5, 6, 3)
+    torch.testing.assert_close(net.eval()(more), module.eval()(more))
+    sizes = [node.args for node in net.spec.nodes if node.op == "sym_size.int"]
+    assert {"self": Value("reshape"), "dim": 0} in sizes
 
 
 class Sizes(nn.Module):

@@ -115,6 +115,15 @@ def turned(op, other, shape=PICTURE):
     return [(op, "c,x", "y", {})], shape, {"c": other}
 
 
+def grid_sample(mode, opset, **attributes):
+    """Sampling at places that the picture's first two channels give."""
+    nodes = [
+        ("Slice", "x,from,to,axis", "two", {}), ("Transpose", "two", "places", {"perm": [0, 2, 3, 1]}),
+        ("GridSample", "x,places", "y", {"mode": mode, **attributes}),
+    ]  # fmt: skip
+    return nodes, PICTURE, {"from": ints(0), "to": ints(2), "axis": ints(1)}, opset
+
+
 BELL = [("Div", "x,root", "a", {}), ("Erf", "a", "e", {}), ("Add", "e,one", "p", {})]
 BELLS = {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
 CHAIN = [
@@ -189,6 +198,14 @@ HAND = {
     "resize": one("Resize", NONE, np.float32([1, 1, 2, 3])),
     "resize asymmetric": one("Resize", NONE, np.float32([1, 1, 2, 2]), coordinate_transformation_mode="asymmetric"),
     "resize linear": one("Resize", NONE, np.float32([1, 1, 2, 2]), mode="linear"),
+    "resize cubic": one("Resize", NONE, np.float32([1, 1, 2, 3]), mode="cubic"),
+    "resize cubic corners": one(
+        "Resize", NONE, NONE, ints(5, 12), mode="cubic", axes=[2, 3], coordinate_transformation_mode="align_corners"
+    ),
+    "grid sample old": grid_sample("bilinear", 16, align_corners=1),
+    "grid sample old cubic": grid_sample("bicubic", 16, padding_mode="border"),
+    "grid sample": grid_sample("linear", 20, padding_mode="reflection"),
+    "grid sample nearest": grid_sample("nearest", 20),
     "upsample": one("Upsample", np.float32([1, 1, 2, 2]), opset=9),
     "depth to space": one("DepthToSpace", blocksize=2),
     "space to depth": one("SpaceToDepth", blocksize=2, shape=(3, 4, 6)),
@@ -408,6 +425,12 @@ BAD = {
         [("Shape", "x", "s", {}), ("ConstantOfShape", "s", "c", {}), ("Add", "x,c", "y", {})], {}, "batch",
     ),
     "a misfit": ([("Conv", "x,w", "y", {})], {"w": floats(6, 5, 3, 3)}, "operator 'Conv' at node 'y'"),
+    "a cubic curve of another slope": (
+        [("Resize", "x,,s", "y", {"mode": "cubic", "cubic_coeff_a": -0.5})], {"s": np.float32([1, 1, 2, 2])}, "-0.75",
+    ),
+    "a cubic curve cut off": (
+        [("Resize", "x,,s", "y", {"mode": "cubic", "exclude_outside": 1})], {"s": np.float32([1, 1, 2, 2])}, "-0.75",
+    ),
     "a slice backwards": (
         [("Slice", "x,from,to,axis,step", "y", {})],
         {"from": ints(-1), "to": ints(-100), "axis": ints(2), "step": ints(-1)}, "backwards",

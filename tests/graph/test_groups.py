@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from example_nets import IMAGE, NETS, Head, Split, conv
 from torch import Tensor, nn
 
@@ -104,6 +105,7 @@ class Odd(nn.Module):
         (lambda a, b: a[:, ::2].repeat(1, 2, 1, 1) + b, {"a", "b"}, "every few channels"),
         (lambda a, b: a.roll(1, 1) + b, {"a", "b"}, "rolls"),
         (lambda a, b: a + b[:, 1].unsqueeze(1), {"b"}, "by number"),
+        (lambda a, b: F.grid_sample(a, b[:, :2].permute(0, 2, 3, 1), align_corners=True), {"b"}, "reads places"),
         (lambda a, b: (a.flatten(2) @ b.flatten(2).transpose(1, 2)).unsqueeze(3), {"b"}, "two dimensions"),
     ],
 )

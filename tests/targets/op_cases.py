@@ -1,5 +1,6 @@
 """One small module for each operator that can be written as ONNX, in several settings."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -138,6 +139,10 @@ def _pools() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "adaptive2d": (nn.AdaptiveAvgPool2d(1), PICTURE),
         "adaptive2d uneven": (nn.AdaptiveAvgPool2d((2, 3)), PICTURE),
         "adaptive2d as is": (nn.AdaptiveAvgPool2d((None, 1)), PICTURE),
+        "adaptive1d parts": (nn.AdaptiveAvgPool1d(4), SIGNAL),
+        "adaptive2d parts": (nn.AdaptiveAvgPool2d((4, 3)), (3, 6, 7)),
+        "adaptive2d larger": (nn.AdaptiveAvgPool2d((6, 7)), (3, 1, 2)),
+        "adaptive2d one side": (nn.AdaptiveAvgPool2d((None, 5)), PICTURE),
         "adaptive max": (nn.AdaptiveMaxPool2d((3, 2)), PICTURE),
         "adaptive max one": (nn.AdaptiveMaxPool2d(1), PICTURE),
         "nearest": (nn.Upsample(scale_factor=2), PICTURE),
@@ -150,6 +155,34 @@ def _pools() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "bilinear size": (nn.Upsample(size=(7, 11), mode="bilinear"), (2, 3, 5)),
         "bilinear far": (nn.Upsample(size=(31, 13), mode="bilinear"), (2, 7, 11)),
         "bilinear size corners": (nn.Upsample(size=(7, 11), mode="bilinear", align_corners=True), (2, 3, 5)),
+        "bicubic": (nn.Upsample(scale_factor=2, mode="bicubic"), PICTURE),
+        "bicubic part": (nn.Upsample(scale_factor=(1.3, 0.6), mode="bicubic"), PICTURE),
+        "bicubic corners": (nn.Upsample(scale_factor=1.3, mode="bicubic", align_corners=True), PICTURE),
+        "bicubic size": (nn.Upsample(size=(7, 11), mode="bicubic"), (2, 3, 5)),
+        "bicubic one": (nn.Upsample(size=(1, 4), mode="bicubic"), (2, 3, 5)),
+        "bicubic size corners": (nn.Upsample(size=(7, 11), mode="bicubic", align_corners=True), (2, 3, 5)),
+    }
+
+
+def _samplers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """Sampling on a grid of its own channels, which lead outside, and on one that is an affine map of the picture."""
+    settings = itertools.product(("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection"), (False, True))
+
+    def own(mode: str, edge: str, align: bool) -> Callable[[Tensor], Tensor]:
+        return lambda x: F.grid_sample(x, 3 * x[:, :2, 1:5].permute(0, 2, 3, 1), mode, edge, align)
+
+    def affine(align: bool) -> Callable[..., Tensor]:
+        def moved(x: Tensor, w: Tensor) -> Tensor:
+            maps = (x.flatten(1) @ w).unflatten(1, (-1, x.dim() - 1))
+            return F.grid_sample(x, F.affine_grid(maps, list(x.shape), align_corners=align), align_corners=align)
+
+        return moved
+
+    return {
+        **{f"grid {' '.join(map(str, how))}": (call(own(*how)), PICTURE) for how in settings},
+        "affine grid": (call(affine(False), (144, 6)), PICTURE),
+        "affine grid corners": (call(affine(True), (144, 6)), PICTURE),
+        "affine grid volume": (call(affine(False), (240, 12)), VOLUME),
     }
 
 
@@ -294,6 +327,7 @@ def _moves() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
             ),
             TOKENS,
         ),
+        "repeat to the batch": (call(lambda x, w: x * w.exp().repeat(x.shape[0], 1, 2), (5, 4)), TOKENS),
         "sum of all": (call(lambda x, w: x * w.sum(), (3, 4)), VECTOR),
         "embedding": (call(lambda x, w: x.matmul(F.embedding(ROWS_READ, w)), (5, 3)), VECTOR),
     }
@@ -313,5 +347,5 @@ def _quantizers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     }
 
 
-CASES = {**_layers(), **_pools(), **_pointwise(), **_moves(), **_quantizers()}
+CASES = {**_layers(), **_pools(), **_samplers(), **_pointwise(), **_moves(), **_quantizers()}
 """Name to (module, shape of one sample)."""

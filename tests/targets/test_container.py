@@ -1,5 +1,6 @@
 """What is packed comes back bit for bit; what is damaged is refused."""
 
+import math
 import struct
 import time
 import tracemalloc
@@ -11,10 +12,11 @@ from frozen_nets import mlp, network
 
 from paredown.core.errors import BadInput, Damaged
 from paredown.graph.freeze import freeze
-from paredown.graph.frozen import Frozen, Plain, Rounded, Shared, Stored, renamed
+from paredown.graph.frozen import Frozen, Hashed, Plain, Rounded, Shared, Stored, Vectors, renamed
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped
-from paredown.targets import container
-from paredown.targets.container import MAGIC, RAW, VERSION, read, tensor_bytes, write
+from paredown.methods.code.adaptive import NEXT
+from paredown.targets import container, streams
+from paredown.targets.container import APART, MAGIC, VERSION, read, tensor_bytes, write
 
 KINDS: dict[str, Stored] = {
     "rounded": Rounded(np.array([[3, -4], [0, 1]], np.int8), np.float32(0.75).reshape(()), 3),
@@ -46,6 +48,45 @@ KINDS: dict[str, Stored] = {
     "bool": Plain(np.array([True, False, False])),
     "float16": Plain(np.array([0.1, np.inf], np.float16)),
 }
+
+
+def _large() -> dict[str, Stored]:
+    """Return tensors of so many values that they have streams of their own."""
+    draw = np.random.default_rng(0)
+    codes = np.round(draw.normal(0, 2, (130, 9, 5, 3))).clip(-8, 7).astype(np.int8)
+    widths = draw.integers(0, 9, 130).astype(np.uint8)
+    own = np.where(draw.random(codes.shape) < 0.3, 1, -1).astype(np.int8) * (widths > 0)[:, None, None, None]
+    real = draw.normal(size=(40, 700)).astype(np.float32)
+    steps = np.where(widths > 0, draw.random(130), 1).astype(np.float32).reshape(-1, 1, 1, 1)
+    return {
+        "large rounded": Rounded(codes, np.full((130, 1, 1, 1), 0.3, np.float32), 4),
+        "large wide": Rounded((codes.astype(np.int16) * 4000), np.float32(0.1).reshape(()), 16),
+        "large by channel": Rounded(own.astype(np.int8), steps, 8, widths),
+        "large zeros": Rounded(np.zeros((200, 200), np.int8), np.float32(1).reshape(()), 8),
+        "large shared": Shared((codes + 8).astype(np.uint8), np.linspace(-1, 1, 16, dtype=np.float32)),
+        "large plain": Plain(real),
+        "large half": Plain(real.astype(np.float16).astype(np.float32)),
+        "large sparse": Plain(real * (draw.random(real.shape) < 0.1)),
+        "middling": Rounded(codes[:20], np.float32(0.3).reshape(()), 4),
+        "middling plain": Plain(real[:1, :400]),
+        "vectors": Vectors(draw.integers(0, 50, 600).astype(np.uint16), draw.normal(size=(3, 50, 4)).astype(np.float32), (40, 60)),
+        "large vectors": Vectors(draw.integers(0, 999, 20000).astype(np.uint16), draw.normal(size=(1, 999, 2)).astype(np.float32), (80, 500)),
+        "hashed": Hashed(draw.normal(size=37).astype(np.float32), (20, 30), 2**32 - 5),
+        "dependent": Rounded(dependent_levels(draw, (30, 40)), np.float32(0.25).reshape(()), 8),
+        "large dependent": Rounded(dependent_levels(draw, (150, 140)), np.float32(0.25).reshape(()), 8),
+    }  # fmt: skip
+
+
+def dependent_levels(draw: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return levels of which each depends on those before it, as a trellis makes them."""
+    state, found = 0, []
+    for number in np.round(draw.normal(0, 1.5, math.prod(shape))).astype(int).tolist():
+        found.append(2 * number - (state > 3) * int(np.sign(number)))
+        state = NEXT[state][number & 1]
+    return np.array(found, np.int8).reshape(shape)
+
+
+KINDS |= _large()
 
 
 def holding(stored: Stored) -> Frozen:
@@ -87,6 +128,22 @@ def test_every_kind_of_tensor_comes_back_bit_for_bit(name: str) -> None:
     assert_same(frozen, read(data))
     assert sum(items.values()) == len(data) and all(size > 0 for size in items.values())
     assert write(frozen)[0] == data
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name.startswith("large")])
+def test_streams_are_the_same_with_and_without_the_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(holding(KINDS[name]))[0]
+    monkeypatch.setattr(streams.native, "built", lambda: False)
+    assert write(holding(KINDS[name]))[0] == data
+    assert_same(holding(KINDS[name]), read(data))
+
+
+def test_levels_that_depend_on_each_other_are_coded_as_such() -> None:
+    """A trellis's levels are told by numbers half their size; the same levels in another order cannot be."""
+    for name in ("dependent", "large dependent"):
+        stored = KINDS[name]
+        mixed = np.random.default_rng(1).permutation(stored.codes.ravel()).reshape(stored.shape)
+        assert len(write(holding(stored))[0]) < 0.87 * len(write(holding(Rounded(mixed, stored.step, 8)))[0])
 
 
 @pytest.mark.parametrize(("code", "width"), [(0, 1), (2, 1), (-2, 1), (2, 2), (-3, 2)])
@@ -182,10 +239,10 @@ def test_a_file_cut_at_any_length_or_continued_is_damage() -> None:
             read(data + more)
 
 
-def signed(body: bytes, version: int = VERSION) -> bytes:
-    """Return a file around a body, with the checksum that fits."""
+def signed(body: bytes, version: int = VERSION, streams: bytes = b"") -> bytes:
+    """Return a file around a common section, with the checksum that fits."""
     head = MAGIC + bytes([version])
-    return head + struct.pack("<I", zlib.crc32(head + body)) + body
+    return head + struct.pack("<I", zlib.crc32(head + body)) + body + streams
 
 
 def refused(data: bytes) -> bool:
@@ -207,20 +264,26 @@ def test_rubbish_with_a_fitting_checksum_never_crashes() -> None:
     count = sum(refused(signed(body)) for body in bodies)
     assert count > 0.9 * len(bodies)
     for body in bodies[:200]:
-        refused(signed(struct.pack("<I", int(draw.integers(0, len(body)))) + body, VERSION | RAW))
+        refused(apart(body, draw.bytes(300)))
     for body in (b"\0" * 400, b"\xff" * 400, b"\x7f" * 400, b"\xaa" * 400):
         refused(signed(body))
-        refused(signed(body, VERSION | RAW))
+        refused(apart(body, body))
 
 
 def test_changed_bytes_with_a_fitting_checksum_never_crash() -> None:
     draw = np.random.default_rng(1)
-    for frozen in (network(5), network(7), freeze(mlp())):
+    for frozen in (network(5), network(7), freeze(mlp()), *map(holding, _large().values())):
         data = write(frozen)[0]
+        end = 12 + struct.unpack("<I", data[8:12])[0] if data[3] & APART else len(data)
         for _ in range(40):
-            body = bytearray(data[8:])
+            body = bytearray(data[12 if data[3] & APART else 8 : end])
             body[int(draw.integers(min(len(body), 60)))] ^= 1 << int(draw.integers(8))
-            refused(signed(bytes(body), data[3]))
+            refused(apart(bytes(body), data[end:]) if data[3] & APART else signed(bytes(body)))
+
+
+def apart(body: bytes, streams: bytes) -> bytes:
+    """Return a file of a common section and streams, with the checksum that fits."""
+    return signed(struct.pack("<I", len(body)) + body, VERSION | APART, streams)
 
 
 def test_a_claim_of_a_huge_tensor_takes_no_memory() -> None:
@@ -237,7 +300,6 @@ def test_a_claim_of_a_huge_tensor_takes_no_memory() -> None:
 
 def _with_shape(frozen: Frozen, shape: tuple[int, ...]) -> bytes:
     """Return the network's file with another shape written for its tensor than it has."""
-    from paredown.targets import container
 
     class Liar(container._Scribe):
         def slot_shape(self, before, given=None):
@@ -247,8 +309,7 @@ def _with_shape(frozen: Frozen, shape: tuple[int, ...]) -> bytes:
     coder, raw = container.Encoder(), bytearray()
     Liar(coder, raw).network(frozen)
     coded = coder.finish()
-    body = struct.pack("<I", len(coded)) + coded + bytes(raw) if raw else coded
-    return signed(body, VERSION | (RAW if raw else 0))
+    return signed((struct.pack("<I", len(coded)) if raw else b"") + coded, VERSION | (APART if raw else 0), bytes(raw))
 
 
 def test_names_are_forgotten_and_references_kept() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import numpy_helper
 from op_cases import CASES, call
 from torch import Tensor, nn
 
@@ -67,7 +68,7 @@ def test_an_operator_without_a_lowering_is_named(function: Callable[[Tensor], Te
 @pytest.mark.parametrize(
     ("op", "args"),
     [
-        ("adaptive_avg_pool2d", {"output_size": [4, 4]}),
+        ("adaptive_max_pool2d", {"output_size": [4, 4]}),
         ("adaptive_avg_pool2d", {"output_size": [0, 0]}),
         ("avg_pool2d", {"kernel_size": [2, 2], "ceil_mode": True, "divisor_override": 3}),
         ("fake_quantize_per_tensor_affine", {"scale": 0.1, "zero_point": 0, "quant_min": -1, "quant_max": 255}),
@@ -113,6 +114,30 @@ def test_all_outputs_are_there_whatever_they_are_called() -> None:
     for value, wanted in zip(got, (both, F.relu(both), both * 3, both - 1, both / 2), strict=True):
         np.testing.assert_allclose(value, wanted.numpy(), rtol=1e-6)
     assert "scores" in [o.name for o in run.get_outputs()]
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_a_factor_that_moves_the_picture_and_leaves_its_size_is_refused(mode: str) -> None:
+    """ONNX Runtime would return the picture as it is."""
+    net = capture(call(lambda x: F.interpolate(x, scale_factor=1.05, mode=mode)), samples((2, 6, 6), 2))
+    with pytest.raises(BadInput, match="to the size there is; give the size instead"):
+        build(freeze(net))
+
+
+def test_repeating_samples_as_often_as_there_are_is_refused() -> None:
+    net = capture(call(lambda x: x.repeat(x.shape[0], 1).reshape(x.shape[0], -1, 3)), samples((3,), 2))
+    with pytest.raises(BadInput, match="as often as the batch is large"):
+        build(freeze(net))
+
+
+def test_uneven_windows_are_two_products() -> None:
+    """One for each side that changes, with rows that sum to 1."""
+    model = build(freeze(captured("adaptive2d parts")))
+    assert [node.op_type for node in model.graph.node].count("MatMul") == 2
+    shares = [numpy_helper.to_array(t) for t in model.graph.initializer if len(t.dims) == 2]
+    assert sorted(s.shape for s in shares) == [(4, 6), (7, 3)]
+    for matrix, along in zip(shares, (0, 1), strict=True):
+        np.testing.assert_allclose(matrix.sum(along), 1, rtol=1e-6)
 
 
 def test_the_batch_size_as_a_number_is_refused() -> None:

@@ -1,6 +1,6 @@
 """Widths are real: a 4-bit file is half the int8 file, a ternary one a quarter, and what is called integer is integers.
 
-Files are opened by readers that share nothing with the writers: `onnx` alone, and `packed_reader`, written from the docs.
+Files are opened by readers that share nothing with the writers: `onnx` alone, and the portable decoder in C.
 """
 
 from pathlib import Path
@@ -11,7 +11,6 @@ import pytest
 import torch
 from frozen_nets import network
 from onnx import TensorProto, numpy_helper
-from packed_reader import Reader
 from test_container import bits as content
 from test_container import refused, signed
 
@@ -25,8 +24,10 @@ from paredown.graph.frozen import Blocks, Frozen, Rounded
 from paredown.graph.net import Net
 from paredown.graph.slots import Grid
 from paredown.graph.spec import Node, Slot, Spec, Value
+from paredown.kernels.decoder import tensors
 from paredown.kernels.execute import Left, signed_codes
-from paredown.methods.code.adaptive import Encoder
+from paredown.kernels.library import built
+from paredown.methods.code.range_coder import Encoder
 from paredown.methods.grid.fixed_point import FixedPoint
 from paredown.methods.grid.group import Group
 from paredown.methods.grid.integer import Integer
@@ -42,6 +43,8 @@ from paredown.targets.container import read, write
 from paredown.targets.lower import build
 from paredown.targets.onnx import Onnx
 from paredown.targets.runtime import predictor
+
+compiled = pytest.mark.skipif(not built(), reason="the kernels were not built: there was no C compiler")
 
 SHARE = {"int8": 1.0, "int4": 1 / 2, "ternary": 1 / 4, "binary": 1 / 8}
 LEVELS = {"int8": (-128, 127), "int4": (-8, 7), "ternary": (-1, 1), "binary": (-1, 1)}
@@ -90,17 +93,16 @@ def test_onnx_weights_take_their_bits(trained: bool, tmp_path: Path) -> None:
         assert artifact.itemised["scales"] == pytest.approx(4 * (64 + 32), abs=30) and "floats" not in artifact.itemised
 
 
+@compiled
 @pytest.mark.parametrize("kind", SHARE)
 @pytest.mark.parametrize("trained", [False, True])
-def test_a_second_reader_finds_the_codes_in_a_packed_file(kind: str, trained: bool) -> None:
+def test_the_decoder_in_c_finds_the_codes_in_a_packed_file(kind: str, trained: bool) -> None:
     net = held(kind, trained)
-    reader = Reader(write(freeze(net))[0])
-    for found, (name, _) in zip(reader.linear_layers(), net.weighted(), strict=True):
+    for found, (name, _) in zip(tensors(write(freeze(net))[0]), net.weighted(), strict=True):
         slot = net.slot(name)
-        assert found.form == "rounded" and found.bits == slot.bits
+        assert isinstance(found, Rounded) and found.bits == slot.bits
         np.testing.assert_array_equal(found.codes, slot.codes.numpy())
-        np.testing.assert_array_equal(np.float32(found.steps), slot.step.numpy().ravel())
-    assert not reader.raw  # where floats would be
+        np.testing.assert_array_equal(found.step.ravel(), slot.step.numpy().ravel())
 
 
 @pytest.mark.parametrize("kind", SHARE)
@@ -172,23 +174,18 @@ def test_every_grid_goes_through_both_files_bit_for_bit(part: object) -> None:
         np.testing.assert_array_equal(got.reshape(wanted.shape), wanted)
 
 
-@pytest.mark.parametrize("part", [p for p in PARTS if isinstance(p.fit(torch.randn(3, 40)), Blocked)], ids=repr)
-def test_a_second_reader_finds_what_is_in_blocks(part: object) -> None:
-    net = ToGrid(part).apply(linear_net(), Work())
-    reader = Reader(write(freeze(net))[0])
-    for found, (name, _) in zip(reader.linear_layers(), net.weighted(), strict=True):
-        slot = net.slot(name)
-        codes, full = slot.codes.numpy().astype(int), 1 << slot.bits
-        if found.number == "uint" and slot.bits > 8:  # such codes are coded less their zero points
-            codes = codes - slot.zero.numpy()
-        elif found.number in ("int", "q"):
-            codes = codes - full * (codes >= full // 2)
-        np.testing.assert_array_equal(found.codes, codes)
-        step = slot.step if slot.coarse is None else slot.step * slot.coarse
-        assert found.form == "blocks" and found.bits == slot.bits
-        np.testing.assert_array_equal(np.float32(found.steps), step.numpy().ravel())
-        assert found.zeros == ([] if slot.zero is None else slot.zero.ravel().tolist())
-    assert not reader.raw
+@compiled
+@pytest.mark.parametrize("part", PARTS, ids=repr)
+def test_the_decoder_in_c_finds_what_is_in_blocks(part: object) -> None:
+    for weight in weights():
+        stored = stored_of(part.fit(weight))
+        (found,) = tensors(write(holding(stored))[0])
+        assert type(found) is type(stored) and content(found.codes) == content(stored.codes)
+        assert content(found.value) == content(stored.value)
+        if isinstance(stored, Blocks):
+            assert found.number == stored.number and found.block == stored.block
+            assert found.step.tobytes() == stored.step.tobytes()
+            assert (found.zero is None) == (stored.zero is None) or (found.zero == stored.zero).all()
 
 
 def test_files_take_what_the_formats_take() -> None:

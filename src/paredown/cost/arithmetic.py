@@ -22,6 +22,7 @@ from paredown.core.cost import Geometry
 from paredown.cost import operators
 from paredown.graph.net import Net
 from paredown.graph.spec import Node, Slot, Value
+from paredown.graph.vectors import Hashed, VectorCodebook
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -83,10 +84,24 @@ class Call:
 
 
 def slot_shape(slot: Any) -> tuple[int, ...]:
-    """Return the shape of what a slot stores."""
+    """Return the shape of the tensor that a slot stands for."""
+    if isinstance(slot, VectorCodebook | Hashed):
+        return slot.shape
     held = getattr(slot, "codes", getattr(slot, "value", None))
     assert held is not None
     return tuple(held.shape)
+
+
+def held_params(slot: Any) -> int:
+    """Return how many parameters a slot holds: the entries of its tensor; where a hash places them, the values it places."""
+    return int(slot.values.numel()) if isinstance(slot, Hashed) else math.prod(slot_shape(slot))
+
+
+def stored_entries(slot: Any) -> int:
+    """Return how many values or codes a slot stores, tables not included: one for each entry, vector or bucket."""
+    if isinstance(slot, VectorCodebook | Hashed):
+        return int((slot.codes if isinstance(slot, VectorCodebook) else slot.values).numel())
+    return math.prod(slot_shape(slot))
 
 
 Counter = Callable[[Call], Arithmetic]

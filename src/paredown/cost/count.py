@@ -10,20 +10,21 @@ from collections.abc import Iterable
 from torch import nn
 
 from paredown.core.cost import Cost, Layer
-from paredown.cost.arithmetic import Arithmetic, Call, counted, slot_shape
+from paredown.cost.arithmetic import Arithmetic, Call, counted, held_params, slot_shape
 from paredown.cost.memory import activations, peak_bytes, value_bits
 from paredown.cost.operators.moves import VIEWS
 from paredown.graph.blocks import Blocked
 from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
 from paredown.graph.slots import Codebook, Fixed, Grid
-from paredown.graph.spec import Node
+from paredown.graph.spec import Node, Slot
+from paredown.graph.vectors import Hashed, VectorCodebook
 
 
 def stored_bits(slot: nn.Module) -> int:
     """Return a slot's stored width in bits, uncoded: codes at their width, steps and centroids at 32, a mask at 1."""
     size = math.prod(slot_shape(slot))
-    if isinstance(slot, Blocked | Grid):
+    if isinstance(slot, Blocked | Grid | VectorCodebook | Hashed):
         return slot.stored_bits()
     if slot_form(slot) == "quantized":
         return size * int(slot.bits) + 32 * int(slot.step.numel())  # type: ignore[arg-type, operator]
@@ -38,7 +39,7 @@ def slot_form(slot: nn.Module) -> str:
 
 
 def _nonzero(slot: nn.Module) -> int:
-    return int(slot().count_nonzero())
+    return int((slot.values if isinstance(slot, Hashed) else slot()).count_nonzero())
 
 
 def layers(net: Net) -> tuple[Layer, ...]:
@@ -66,14 +67,21 @@ def _layer(call: Call, own: list[str], nonzero: dict[str, int], widths: dict[str
     return Layer(
         name=str(weight).removesuffix(".weight") if weight else node.name, op=node.op, slot=str(weight or ""),
         kind=_kind(call), shape=tuple(shapes.get(node.name, ())),
-        params=sum(math.prod(slot_shape(net.slot(s))) for s in own), nonzero=sum(nonzero[s] for s in own),
+        params=sum(held_params(net.slot(s)) for s in own), nonzero=sum(nonzero[s] for s in own),
         stored_bits=sum(stored_bits(net.slot(s)) for s in own),
         weight_bits=weight_bits(node, net), activation_bits=_input_bits(node, widths),
         macs=work.macs, mults=work.mults, adds=work.adds, compares=work.compares, specials=work.specials,
         reads=sum(math.prod(shapes[v]) for v in dict.fromkeys(node.values()) if v in shapes), writes=_writes(call),
-        weights=call.size("weight") if weight in nonzero else 0, weights_nonzero=nonzero.get(str(weight), 0),
+        weights=call.size("weight") if weight in nonzero else 0, weights_nonzero=_weights_nonzero(net, weight, nonzero),
         geometry=geometry, code_bits=_code_bits(node, net),
     )  # fmt: skip
+
+
+def _weights_nonzero(net: Net, weight: Slot | None, nonzero: dict[str, int]) -> int:
+    """Return how many of the numbers that a node multiplies by are not zero; hashed values stand in many places."""
+    if weight is not None and isinstance(net.slot(weight), Hashed):
+        return int(net.slot(weight)().count_nonzero())
+    return nonzero.get(str(weight), 0)
 
 
 def _kind(call: Call) -> str:

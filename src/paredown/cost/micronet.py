@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from paredown.cost.arithmetic import Call, counted, slot_shape
+from paredown.cost.arithmetic import Call, counted, slot_shape, stored_entries
 from paredown.cost.memory import QUANTIZERS, value_bits
 from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
 from paredown.graph.slots import Codebook, Fixed
 from paredown.graph.spec import Value, references
+from paredown.graph.vectors import Hashed, VectorCodebook
 
 FLOAT = 32
 """The width of what nobody quantized, of steps, of centroids and of sums in floating point."""
@@ -256,6 +257,8 @@ def _lengths(slot: nn.Module) -> list[int]:
 
 def _is_sparse(slot: nn.Module) -> bool:
     """Whether nonzeros and a mask take fewer bits than all values."""
+    if isinstance(slot, VectorCodebook | Hashed):
+        return False
     value = slot().detach()
     kept = int(value.count_nonzero())
     return kept * _code_bits(slot) + value.numel() < value.numel() * _code_bits(slot)
@@ -274,7 +277,7 @@ def _tensor(slot: nn.Module) -> Tally:
 
 
 def _dense(slot: nn.Module) -> Tally:
-    return Tally(_sum({_code_bits(slot): math.prod(slot_shape(slot))}, _tables(slot)))
+    return Tally(_sum({_code_bits(slot): stored_entries(slot)}, _tables(slot)))
 
 
 def _tables(slot: nn.Module) -> dict[int, float]:

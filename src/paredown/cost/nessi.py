@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from paredown.cost.arithmetic import Call, slot_shape
+from paredown.cost.arithmetic import Call, held_params, stored_entries
 from paredown.graph.net import Net
 from paredown.graph.ops import CONVOLUTIONS
 from paredown.graph.slots import Codebook, Fixed
+from paredown.graph.vectors import Hashed, VectorCodebook
 
 NORMS = frozenset({"batch_norm", "instance_norm", "group_norm", "layer_norm"})
 FLATTENS = frozenset({"flatten.using_ints", "view", "reshape"})
@@ -82,7 +83,7 @@ _RULES: dict[str, Callable[[Call], int]] = {
 
 def params(net: Net) -> int:
     """Return the number of parameters, zeros included; running statistics are none (2022 on)."""
-    return sum(math.prod(slot_shape(net.slot(name))) for name in net.slot_names() if _counts(net, name))
+    return sum(held_params(net.slot(name)) for name in net.slot_names() if _counts(net, name))
 
 
 def weight_bits(net: Net) -> int:
@@ -116,12 +117,14 @@ def _item(slot: nn.Module) -> int:
 
 
 def _centroids(slot: nn.Module) -> int:
-    return 4 * slot.centroids.numel() if isinstance(slot, Codebook) else 0
+    return 4 * slot.centroids.numel() if isinstance(slot, Codebook | VectorCodebook) else 0
 
 
 def _bytes(slot: nn.Module) -> int:
-    return math.prod(slot_shape(slot)) * _item(slot) + _centroids(slot)
+    return stored_entries(slot) * _item(slot) + _centroids(slot)
 
 
 def _nonzero_bytes(slot: nn.Module) -> int:
+    if isinstance(slot, VectorCodebook | Hashed):
+        return _bytes(slot)
     return int(slot().count_nonzero()) * _item(slot) + _centroids(slot)

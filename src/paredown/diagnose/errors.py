@@ -14,6 +14,7 @@ from paredown.graph.net import Net
 from paredown.graph.ranges import Histogram, Seen, percentile, seen
 from paredown.graph.slots import Codebook, Grid
 from paredown.graph.spec import Node, Spec, Value
+from paredown.graph.vectors import VectorCodebook
 
 BATCH = 128
 
@@ -213,6 +214,8 @@ def _codes(held: torch.nn.Module, plain: Tensor) -> tuple[Range | None, float, i
     """Return (grid, share clipped, codes used, codes there are, steps)."""
     if isinstance(held, Codebook):
         return None, 0.0, int(held.codes.unique().numel()), held.centroids.numel(), 0
+    if isinstance(held, VectorCodebook):
+        return None, 0.0, int(held.codes.unique().numel()), held.centroids.shape[1], 0
     if not isinstance(held, Grid):
         return None, 0.0, 0, 0, 0
     low, high = code_range(held.bits)

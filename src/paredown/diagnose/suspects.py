@@ -30,6 +30,7 @@ from paredown.graph.pairs import by_inputs, pairs
 from paredown.graph.ranges import Seen, chosen
 from paredown.graph.slots import Codebook, Grid
 from paredown.graph.spec import Node
+from paredown.graph.vectors import VectorCodebook
 
 LOUD = 1e-3
 """The noise (power over power, 30 dB) from which a layer or a quantizer is suspected; sound eight-bit ones have a tenth of it."""
@@ -77,8 +78,9 @@ def of_layers(both: Twins, errors: tuple[LayerError, ...], x: Tensor) -> list[Su
         held = both.quantized.slot(slot)
         if isinstance(held, Grid):
             found.append(_Weight(both, slot, node, row, x).suspect(usual))
-        elif isinstance(held, Codebook):
-            text = f"{row.name}'s weights: {row.codes} shared values stand for {row.params:,}"
+        elif isinstance(held, Codebook | VectorCodebook):
+            what = "values" if isinstance(held, Codebook) else "vectors"
+            text = f"{row.name}'s weights: {row.codes} shared {what} stand for {row.params:,}"
             back = float_layer(both, slot, node)
             found.append(Suspect("few_values", row.name, text, "more centroids for this layer", row.noise, (back,)))
     return _without_other_sides(both, found)

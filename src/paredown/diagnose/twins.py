@@ -14,6 +14,7 @@ from paredown.graph.net import Net
 from paredown.graph.ops import WEIGHTED
 from paredown.graph.slots import Codebook, Fixed, Free, Grid
 from paredown.graph.spec import Node, Spec, Value, mapped
+from paredown.graph.vectors import Hashed, VectorCodebook
 
 LOOSE = 0.01
 """A weight has moved where more than this share of it is further than a step from where it was."""
@@ -173,7 +174,7 @@ def _moved(net: Net, name: str, value: Tensor) -> float:
     """Return the share of a stored weight that is further from a float value than its form explains.
 
     On a grid: more than one step, the grid's ends left out; with one bit: of another sign. With shared values: more than
-    the widest gap between two. In blocks: more than half. Plain values, also those that a mask keeps: what one can see.
+    the widest gap between two. In blocks: more than half. Shared vectors and hashed values explain any distance. Plain values, also those that a mask keeps: what one can see.
     """
     slot, held = net.slot(name), net.slot(name)()
     apart, largest = (held - value).abs(), value.abs().max()
@@ -187,6 +188,8 @@ def _moved(net: Net, name: str, value: Tensor) -> float:
         gap = table.diff().max() if len(table) > 1 else largest
         inside = (value > table[0]) & (value < table[-1])
         return float(((apart > 1.02 * gap) & inside).float().mean())
+    if isinstance(slot, VectorCodebook | Hashed):
+        return 0.0
     loose = 0.5 if isinstance(slot, Blocked) else 0.01
     return float(((apart > loose * value.abs() + 1e-3 * largest) & (held != 0)).float().mean())
 

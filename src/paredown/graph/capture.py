@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from paredown.core.errors import BadInput
-from paredown.graph.lower import SIZES, Sized, free_view, lower_, named
+from paredown.graph.lower import SIZES, VIEWS, Sized, free_view, lower_, named
 from paredown.graph.net import Net
 from paredown.graph.ops import OPS
 from paredown.graph.slots import Fixed, Free
@@ -123,7 +123,9 @@ def _translate(exported: torch.export.ExportedProgram, inputs: tuple[Tensor, ...
 
 def _for_each(name: str, rank: int, nodes: list[Node]) -> Node:
     """Return the node that repeats a constant of one sample for each sample of the batch."""
-    batch = next(node for node in reversed(nodes) if node.op == "sym_size.int")
+    made = {node.name for node in nodes}
+    sizes = (node for node in reversed(nodes) if node.op == "sym_size.int")
+    batch = next(node for node in sizes if str(node.args["self"]) not in made)  # an input's
     return Node(f"{name}_each", "expand", {"self": Slot(name), "size": [Value(batch.name), *[-1] * (rank - 1)]})
 
 
@@ -155,7 +157,7 @@ def _node(node: Any, refs: dict[str, Any]) -> Node:
     if not isinstance(node.target, torch._ops.OpOverload):
         raise _sized(node)
     op = op_of(node.target, node.name)
-    if op in ("view", "reshape"):
+    if op in VIEWS:
         sizes = [refs.get(size.name) for size in node.args[1] if isinstance(size, torch.fx.Node)]
         free = free_view(node) if any(isinstance(size, Sized) for size in sizes) else None
         if free is not None:

@@ -17,6 +17,7 @@ from paredown.graph.labels import Labels, Track, gathered
 from paredown.graph.net import Net
 from paredown.graph.slots import STORED
 from paredown.graph.spec import Node, Slot, Value, mapped, references
+from paredown.graph.vectors import Hashed, VectorCodebook
 
 Axis = tuple[str, int]
 """A dimension of a stored tensor: (slot name, dimension)."""
@@ -102,13 +103,15 @@ class Flow:
         if key not in self.axes:
             slot = self.net.slot(key[0])
             self.axes[key] = self.labels.fresh(self.slot_shape(key[0])[key[1]])
-            if type(slot) not in STORED.values():
+            if type(slot) not in STORED.values() or isinstance(slot, VectorCodebook | Hashed):
                 self.labels.freeze(self.axes[key], f"{key[0]} is held as {type(slot).__name__}, which cannot be cut")
         return self.axes[key]
 
     def slot_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of the tensor in a slot."""
         slot = self.net.slot(name)
+        if isinstance(slot, VectorCodebook | Hashed):
+            return slot.shape
         held = getattr(slot, "value", getattr(slot, "codes", None))
         return tuple(held.shape if isinstance(held, Tensor) else slot().shape)
 

@@ -171,7 +171,7 @@ def _translate(raised: Raised, node: onnx.NodeProto) -> None:
     call, raised.hint = Call(node, inputs, raised.opset, attributes), node.output[0]
     where = f"operator {node.op_type!r} at node {node.name or node.output[0]!r}"
     constant = all(found is None or isinstance(found, Const) for found in inputs) and node.op_type not in STORED_FORMS
-    if constant and node.op_type == "Expand":
+    if constant and node.op_type in ("Expand", "Tile"):  # to as many samples as there are
         constant = BATCH not in (call.numbers(1) or [])
     if node.domain not in ("", "ai.onnx") or node.op_type not in (FOLDED if constant else RAISERS):
         raise BadInput(f"{where} is not supported; rewrite the layer that uses it")

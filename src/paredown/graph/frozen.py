@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from paredown.graph.hashing import hashed
 from paredown.graph.ops import OPS
 from paredown.graph.patterns import table
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped
@@ -150,7 +151,55 @@ class Blocks:
         return np.moveaxis(codes, 1, -1).reshape(codes.shape[0], -1)
 
 
-Stored = Plain | Rounded | Shared | Blocks
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Indices into tables of short vectors: the tensor, in C order, is cut into consecutive vectors of length d.
+
+    codes: uint16, one for each vector. centroids: float32 [books, k, d], k up to 4,096; vector j of a row (an entry of the
+    first dimension) is looked up in book j % books, and the books divide the vectors of a row. size: the tensor's shape.
+    """
+
+    codes: np.ndarray
+    centroids: np.ndarray
+    size: tuple[int, ...]
+
+    @property
+    def bits(self) -> int:
+        """The width of an index."""
+        return max(1, (self.centroids.shape[1] - 1).bit_length())
+
+    @property
+    def value(self) -> np.ndarray:
+        """The values that the network computes with."""
+        books, count, length = self.centroids.shape
+        places = self.codes.reshape(-1, books).astype(np.int64) + count * np.arange(books)
+        return self.centroids.reshape(-1, length)[places].reshape(self.size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.size
+
+
+@dataclass(frozen=True, eq=False)
+class Hashed:
+    """A few values and a hash that says which of them stands where: entry i is sign(i) · values[bucket(i)].
+
+    values: float32, 1-D. shape: the tensor's. seed: of the hash (`graph.hashing`), 0 to 2³² − 1.
+    """
+
+    values: np.ndarray
+    shape: tuple[int, ...]
+    seed: int
+
+    @property
+    def value(self) -> np.ndarray:
+        """The values that the network computes with."""
+        buckets, sign = hashed(math.prod(self.shape), len(self.values), self.seed)
+        return (self.values[buckets] * sign).reshape(self.shape)
+
+
+Stored = Plain | Rounded | Shared | Blocks | Vectors | Hashed
 
 
 @dataclass(frozen=True, eq=False)

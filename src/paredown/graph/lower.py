@@ -1,7 +1,7 @@
 """From torch.export's graph to one of the table's operators: what is constant is worked out, what has parts is taken apart."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ SIZES = frozenset(
     {operator.mul, operator.add, operator.sub, operator.floordiv, operator.mod, operator.neg, operator.truediv}
 )
 """What may be computed with sizes, as long as it is only used as the one free size of a view."""
+VIEWS = frozenset({"view", "reshape"})
+"""Operators with one size that may be free."""
 
 _DEPTH = 4
 """How often what an operator is taken apart into is taken apart in its turn."""
@@ -43,9 +45,10 @@ def lower_(exported: torch.export.ExportedProgram, values: Mapping[str, Tensor])
     """Rewrite the graph of `exported` in place, as far as it can be, and return {node: value} of the constants.
 
     values: {placeholder: tensor} of the buffers and constants. Blocks that only set autocast or gradients are opened,
-    operators that the table lacks are taken apart as torch does it, indexing by a constant becomes an embedding's, and what
-    depends on no input and no parameter is worked out where its operator is not in the table: for one sample where its size
-    is the batch's (`capture` repeats it, and compares at two batch sizes).
+    operators that the table lacks are taken apart as torch does it, indexing by a constant becomes an embedding's, a size
+    that is computed is taken from a value that has it, and what depends on no input and no parameter is worked out where its
+    operator is not in the table: for one sample where its size is the batch's (`capture` repeats it, and compares at two
+    batch sizes).
     """
     graph = exported.graph
     for node in list(graph.nodes):
@@ -54,6 +57,7 @@ def lower_(exported: torch.export.ExportedProgram, values: Mapping[str, Tensor])
         changed = [_typed(node) or _indexed(node) or _taken_apart(node) for node in list(graph.nodes) if _unknown(node)]
         if not any(changed):
             break
+    _seen_sizes(graph)
     return _constants(graph, values)
 
 
@@ -115,7 +119,8 @@ def _taken_apart(node: fx.Node) -> bool:
     """Put the operators that torch makes of a node in its place; return whether it knows any."""
     target: Any = node.target
     flat, tree = torch.utils._pytree.tree_flatten((node.args, node.kwargs))
-    holes = [leaf for leaf in flat if isinstance(leaf, fx.Node)]
+    own = _grid_of(node) if target is aten.affine_grid_generator.default else None
+    holes = [leaf for leaf in flat if isinstance(leaf, fx.Node)][: 1 if own else None]
     if any(not isinstance(leaf.meta.get("val"), Tensor) for leaf in holes):
         return False
 
@@ -128,7 +133,7 @@ def _taken_apart(node: fx.Node) -> bool:
 
     table: Any = get_decompositions([target])
     try:
-        inner = make_fx(call, decomposition_table=table)(*(leaf.meta["val"] for leaf in holes)).graph
+        inner = make_fx(own or call, decomposition_table=table)(*(leaf.meta["val"] for leaf in holes)).graph
     # Any of torch's decompositions may refuse a call; then the operator stays, and capture names it.
     except Exception:  # noqa: BLE001
         return False
@@ -145,6 +150,24 @@ def _taken_apart(node: fx.Node) -> bool:
     return True
 
 
+def _grid_of(node: fx.Node) -> Callable[[Tensor], Tensor]:
+    """Return a function of the maps that gives an affine grid: a constant one, moved by each map. Its batch is theirs.
+
+    (Torch's own way apart needs the batch as a number.)
+    """
+    args: Any = node.args
+    sides, align = args[1][2:], args[2]
+
+    def grid(maps: Tensor) -> Tensor:
+        counted = [maps.new_ones(n).cumsum(0) - (n + 1) / 2 for n in sides]
+        lines = [line * (2 / max(n - align, 1)) for line, n in zip(counted, sides, strict=True)]
+        places = [*torch.meshgrid(*lines, indexing="ij")[::-1], maps.new_ones(sides)]
+        plane = torch.stack(places, -1).reshape(-1, len(places))
+        return torch.matmul(plane, maps.transpose(1, 2)).reshape(-1, *sides, len(sides))
+
+    return grid
+
+
 def _replace(node: fx.Node, made: Any) -> None:
     if isinstance(made, list | tuple):
         for user in list(node.users):
@@ -157,13 +180,32 @@ def _replace(node: fx.Node, made: Any) -> None:
     node.graph.erase_node(node)
 
 
+def _seen_sizes(graph: fx.Graph) -> None:
+    """Take computed sizes (the batch times a number) from the first value that has them. Views need none: theirs is free."""
+    places: dict[str, tuple[fx.Node, int]] = {}
+    for node in list(graph.nodes):
+        made = node.meta.get("val")
+        if node.op == "call_function" and node.target in SIZES and str(made) in places:
+            users = [user for user in node.users if user.target not in SIZES and named(user.target) not in VIEWS]
+            if users:
+                with graph.inserting_before(node):
+                    size = graph.call_function(aten.sym_size.int, places[str(made)])
+                size.meta["val"] = made
+                for user in users:
+                    user.replace_input_with(node, size)
+        elif isinstance(made, Tensor):
+            for dim, length in enumerate(made.shape):
+                if not isinstance(length, int):
+                    places.setdefault(str(length), (node, dim))
+
+
 def _constants(graph: fx.Graph, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the values of the nodes that must be stored because the table cannot make them."""
     known: dict[str, Any] = dict(values)
     must: set[str] = set()
     for node in graph.nodes:
         target: Any = node.target
-        if target is aten.sym_size.int and node.args[1] == 0:
+        if target is aten.sym_size.int and node.args[1] == 0 and node.args[0].op == "placeholder":
             known[node.name] = 1
             continue
         if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):

@@ -14,7 +14,7 @@ from paredown.graph.frozen import Plain
 from paredown.graph.raised import BATCH, LARGEST, Call, Const
 
 _NAMES = """
-Abs Add And BitShift BitwiseAnd Cast Ceil Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater GreaterOrEqual Less
+Abs Add And BitShift BitwiseAnd BitwiseXor Cast Ceil Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater GreaterOrEqual Less
 LessOrEqual Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Reshape Slice Split
 Sqrt Squeeze Sub Tile Transpose Unsqueeze Where
 """

@@ -148,6 +148,8 @@ reciprocal: self
 flip: self dims
 index_select: self dim index
 sum: self dtype=null
+upsample_bicubic2d.vec: input output_size align_corners scale_factors
+grid_sampler: input grid interpolation_mode padding_mode align_corners
 """
 
 

@@ -215,15 +215,15 @@ def _summed_up(g: Raised, c: Call) -> Value:
 
 @raises("Resize", "Upsample")
 def _resize(g: Raised, c: Call) -> Value:
-    """Of pictures, in height and width: nearest or bilinear."""
+    """Of pictures, in height and width: nearest, bilinear or bicubic."""
     at = 1 if c.node.op_type == "Upsample" or c.opset < 11 else 2
     scales, sizes = c.listed(at, "scales"), c.numbers(3)
     shape, mode = g.shape(c.value()), c.get("mode", "nearest")
     axes = [a % len(shape) for a in c.get("axes") or range(len(shape))]
     given = {axis: (scales or sizes or [])[n] for n, axis in enumerate(axes)}
     flat = len(shape) == 4 and all(given.get(dim, 1) in (1, shape[dim]) for dim in (0, 1))
-    if not flat or mode not in ("nearest", "linear", "bilinear") or c.get("antialias", 0):
-        raise BadInput(f"allowed: nearest or linear over height and width; here: {mode} of {_shown(shape)}")
+    if not flat or mode not in ("nearest", "linear", "bilinear", "cubic") or c.get("antialias", 0):
+        raise BadInput(f"allowed: nearest, linear or cubic over height and width; here: {mode} of {_shown(shape)}")
     last = [given.get(dim, 1.0 if scales else shape[dim]) for dim in (2, 3)]
     wanted = {"output_size": None if scales else last, "scale_factors": [float(s) for s in last] if scales else None}
     if mode == "nearest":
@@ -231,7 +231,33 @@ def _resize(g: Raised, c: Call) -> Value:
     where = c.get("coordinate_transformation_mode", "half_pixel" if c.opset >= 11 else "asymmetric")
     if where not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         raise BadInput(f"its coordinates {where!r} are not supported; allowed: half_pixel, align_corners")
-    return g.emit("upsample_bilinear2d.vec", input=c.value(), align_corners=where == "align_corners", **wanted)
+    return g.emit(_smooth(c, mode), input=c.value(), align_corners=where == "align_corners", **wanted)
+
+
+def _smooth(c: Call, mode: str) -> str:
+    """Return the operator of a linear or cubic Resize; ATen's curve is the one of -0.75 alone, and goes on at the edges."""
+    if mode != "cubic":
+        return "upsample_bilinear2d.vec"
+    if c.get("cubic_coeff_a", -0.75) != -0.75 or c.get("exclude_outside", 0):
+        raise BadInput("allowed of cubic: the coefficient -0.75, without exclude_outside")
+    return "upsample_bicubic2d.vec"
+
+
+_SAMPLED = {"linear": 0, "bilinear": 0, "nearest": 1, "cubic": 2, "bicubic": 2}
+"""ATen's numbers of GridSample's modes, by their names before opset 20 and since."""
+
+
+@raises("GridSample")
+def _grid_sample(g: Raised, c: Call) -> Value:
+    mode, edge = c.get("mode", "linear"), c.get("padding_mode", "zeros")
+    edges = ("zeros", "border", "reflection")
+    if mode not in _SAMPLED or edge not in edges:
+        raise BadInput(
+            f"its mode {mode!r} with {edge!r} is unknown; allowed: {', '.join(_SAMPLED)}; {', '.join(edges)}"
+        )
+    settings = {"interpolation_mode": _SAMPLED[mode], "padding_mode": edges.index(edge)}
+    grid = g.leaf(c.input(1))
+    return g.emit("grid_sampler", input=c.value(), grid=grid, align_corners=bool(c.get("align_corners", 0)), **settings)
 
 
 @raises("DepthToSpace", "SpaceToDepth")
@@ -270,18 +296,30 @@ def _expand(g: Raised, c: Call) -> Value:
 
 def _each_sample(g: Raised, c: Call) -> Value:
     """Repeat a constant for every sample of the batch."""
-    wanted, inputs = c.listed(1, "shape") or [], [name for name in g.names() if g.shape(name)[:1] == (BATCH,)]
-    if wanted.count(BATCH) != 1 or not inputs:
+    wanted = c.listed(1, "shape") or []
+    if wanted.count(BATCH) != 1:
         raise BadInput(f"it expands a constant into {_shown(wanted)}")
     have = (1,) * (len(wanted) - len(c.input(0).shape)) + c.input(0).shape
-    batch = g.emit("sym_size.int", self=inputs[0], dim=0)
+    batch = _batch(g)
     sizes = [batch if size == BATCH else max(size, own) for size, own in zip(wanted, have, strict=True)]
     return g.emit("expand", self=g.leaf(c.input(0)), size=sizes)
 
 
+def _batch(g: Raised) -> Value:
+    """Return the size of the batch, of an input that has it."""
+    inputs = [name for name in g.names() if g.shape(name)[:1] == (BATCH,)]
+    if not inputs:
+        raise BadInput("it has a size of the batch's, and no input has a batch")
+    return g.emit("sym_size.int", self=inputs[0], dim=0)
+
+
 @raises("Tile")
 def _tile(g: Raised, c: Call) -> Value:
-    repeats = c.listed(1, "repeats")
-    if not repeats or repeats[0] != 1:
-        raise BadInput("it repeats the batch" if repeats else "it has no repeats")
-    return g.emit("repeat", self=c.value(), repeats=repeats)
+    """What has no batch may be repeated for each sample of it."""
+    repeats, x = c.listed(1, "repeats"), g.leaf(c.input(0))
+    if not repeats:
+        raise BadInput("it has no repeats")
+    batched = any(size % BATCH == 0 for size in g.shape(x) if size)
+    if batched and (repeats[0] != 1 or BATCH in repeats):
+        raise BadInput("it repeats the batch")
+    return g.emit("repeat", self=x, repeats=[_batch(g) if count == BATCH else count for count in repeats])

@@ -21,7 +21,7 @@ ALONE = (
 POOLED = {
     "max_pool1d": 1, "max_pool2d": 2, "max_pool3d": 3, "avg_pool1d": 1, "avg_pool2d": 2, "avg_pool3d": 3,
     "adaptive_avg_pool1d": 1, "adaptive_avg_pool2d": 2, "adaptive_max_pool2d": 2, "upsample_nearest2d.vec": 2,
-    "upsample_bilinear2d.vec": 2,
+    "upsample_bilinear2d.vec": 2, "upsample_bicubic2d.vec": 2,
 }  # fmt: skip
 """Operators that work on each channel by itself, and how many last dimensions they mix."""
 

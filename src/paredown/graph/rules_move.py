@@ -97,6 +97,16 @@ def padding(node: Node, track: Track | None) -> tuple[int, int]:
     return (amounts[at], amounts[at + 1]) if at < len(amounts) else (0, 0)
 
 
+@rule("grid_sampler")
+def _sampled(flow: Flow, node: Node) -> Any:
+    """Channels pass from the picture; the grid's last dimension holds coordinates, which stay."""
+    flow.hold(node.args["grid"], f"{node.op} at {node.name} reads places from it")
+    track = flow.track(node.args["input"])
+    if track is None or track.dim not in (1, None):
+        return flow.stop(node, "samples along the channels")
+    return track.reshaped(flow.shapes[node.name], track.dim)
+
+
 @rule("sym_size.int")
 def _size(flow: Flow, node: Node) -> Any:
     track = flow.track(node.args["self"])

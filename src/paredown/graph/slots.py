@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from paredown.core.errors import BadInput
 from paredown.graph.blocks import Blocked
 from paredown.graph.frozen import code_range, fit_widths, fits
+from paredown.graph.vectors import Hashed, VectorCodebook
 
 
 class Free(nn.Module):
@@ -175,6 +176,7 @@ class Codebook(nn.Module):
 
 STORED: dict[str, type[Any]] = {
     "free": Free, "fixed": Fixed, "masked": Masked, "grid": Grid, "codebook": Codebook, "blocked": Blocked,
+    "vectors": VectorCodebook, "hashed": Hashed,
 }  # fmt: skip
 """The slots that can be saved. Methods may define others for training; they must leave one of these behind."""
 
@@ -185,7 +187,8 @@ def stored(meta: dict[str, Any], most: float = math.inf) -> nn.Module:
     if not isinstance(kind, str) or kind not in STORED:
         raise BadInput(f"slot kind {kind!r} is unknown; allowed: {', '.join(STORED)}")
     try:
-        if max(math.prod(meta["shape"]), math.prod(meta.get("step", ())), meta.get("size", 1)) > most:
+        parts = [math.prod(meta.get(key, ())) for key in ("step", "table")]
+        if max(math.prod(meta["shape"]), *parts, meta.get("size", 1)) > most:
             raise BadInput(f"the slot {meta} is larger than the weights that are there")
         return STORED[kind].empty(meta)
     except (LookupError, TypeError, RuntimeError, ArithmeticError) as error:

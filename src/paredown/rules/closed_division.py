@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from paredown.graph.frozen import Blocks, Frozen, Plain, Rounded, Shared, Stored, code_range
+from paredown.graph.frozen import Blocks, Frozen, Hashed, Plain, Rounded, Shared, Stored, Vectors, code_range
 from paredown.graph.patterns import table
 
 EXACT = 1e-5
@@ -62,6 +62,8 @@ def rounding(wanted: np.ndarray, held: Stored) -> tuple[np.ndarray, np.ndarray]:
         return np.clip(wanted, levels[0], levels[-1]), gaps[above - 1]
     if isinstance(held, Blocks):
         return _in_blocks(wanted, held)
+    if isinstance(held, Vectors | Hashed):  # no entry is rounded to a level of its own
+        return wanted, np.zeros_like(wanted)
     return wanted, np.abs(wanted) * _relative(held)
 
 

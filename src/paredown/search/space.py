@@ -66,7 +66,7 @@ def recipe(settings: Mapping[str, Any], measure: Measure, effort: float) -> Reci
         {"part": "train.finetune", "loss": loss, "plan": plan(0.22, 1e-2, weight_decay=0.01, warmup=0.15)}
     ]
     if settings.get("prune"):
-        steps.append({"part": "prune.channels", "ratio": float(settings["prune"])})
+        steps.append(pruning(float(settings["prune"]), settings.get("how", "uniform")))
         steps.append({"part": "train.finetune", "loss": loss, "plan": plan(0.15, 4e-3, weight_decay=0.01)})
     steps.append({"part": "edit.fold_batchnorm"})
     if settings.get("bytes"):
@@ -76,6 +76,19 @@ def recipe(settings: Mapping[str, Any], measure: Measure, effort: float) -> Reci
              "habits": habits, "plan": plan(0.78, 4e-3)}
         )  # fmt: skip
     return Recipe.of_json(steps)
+
+
+PRUNINGS = ("uniform", "global", "sensitivity")
+"""How much goes where: the same share of every group, the lowest of all by a Taylor score, or by each group's own curve."""
+
+
+def pruning(ratio: float, how: str) -> dict[str, Any]:
+    """Return the step that takes about `ratio` of the channels; by curves, what that leaves of the MACs."""
+    if how == "sensitivity":
+        return {"part": "prune.sensitivity", "budget": round((1 - ratio) ** 2, 4), "judge": "loss"}
+    if how == "global":
+        return {"part": "prune.channels", "ratio": ratio, "scope": "global", "score": {"part": "score.taylor"}}
+    return {"part": "prune.channels", "ratio": ratio}
 
 
 STEMS = ((3, 1), (5, 1), (5, 2), (7, 2))
@@ -193,8 +206,10 @@ class ModelSpace(_Family):
 
     def draw(self, draw: Draw) -> Settings:
         """Return settings, each drawn."""
+        ratio = draw.choice("prune", (0.0, 0.25, 0.5, 0.7))
         return {
-            "prune": draw.choice("prune", (0.0, 0.25, 0.5, 0.7)),
+            "prune": ratio,
+            **({"how": draw.choice("how", PRUNINGS)} if ratio else {}),
             "bits": draw.choice("bits", (3, 4, 5)),
             "augment": draw.choice("augment", (0.15, 0.3, 0.5)),
             "bytes": round(draw.number("bytes", self.least_bytes, self.most_bytes)),

@@ -113,12 +113,12 @@ class BlockScribe(Scribe):
                 found.append(last - self.flag("lower", None if part is None else part[place] < last))
         return _powers(found)
 
-    def scales_whole(self, dims: tuple[int, int], values: np.ndarray | None = None) -> list[int]:
+    def scales_whole(self, dims: tuple[int, int], values: np.ndarray | None = None) -> np.ndarray:
         """Small whole numbers, through a tree of contexts."""
         most = self.count("largest scale", None if values is None else int(values.max()))
         if most > MOST_WHOLE:
             raise Damaged(f"whole steps up to {most} are not allowed")
-        return self.indices(math.prod(dims), most + 1, None if values is None else values.astype(int).tolist())
+        return self.indices(math.prod(dims), most + 1, None if values is None else values.astype(np.int64))
 
     def zeros(self, dims: tuple[int, int], stored: Blocks | None = None) -> np.ndarray:
         """Zero points, each as the change from the last one."""
@@ -141,12 +141,11 @@ class BlockScribe(Scribe):
         if whole_number(made.number) is None:
             found = self.float_patterns(made.number, size, flat)
         elif made.number[0] == "u" and bits <= 8:
-            found = np.array(self.indices(size, 1 << bits, None if flat is None else flat.tolist()), dtype=np.int32)
+            found = self.indices(size, 1 << bits, flat).astype(np.int32)
         else:
             zero = 0 if made.zero is None else np.broadcast_to(made.spread(made.zero.astype(np.int32)), shape)
-            levels = (integers(made.codes, made.number) - zero).ravel().tolist() if writing else None
-            read = np.array(self.by_width[bits].row(self.coder, size, levels), dtype=np.int64).reshape(shape) + zero
-            self.by_width[bits].relax()
+            levels = (integers(made.codes, made.number) - zero).reshape(1, -1) if writing else None
+            read = self.levels(["matrix" if len(shape) > 1 else "vector"], size, levels).reshape(shape) + zero
             low, high = (0, 2**bits - 1) if made.number[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
             if size and not low <= read.min() <= read.max() <= high:
                 raise Damaged(f"a code does not fit its {bits} bits")
@@ -156,11 +155,10 @@ class BlockScribe(Scribe):
         return found.astype(np.uint8 if bits <= 8 else np.int32).reshape(shape)
 
     def float_patterns(self, number: str, size: int, codes: np.ndarray | None = None) -> np.ndarray:
-        """Bit patterns of a float format; of more than 8 bits the mantissa is in the raw section, bit by bit."""
+        """Bit patterns of a float format; of more than 8 bits the mantissa is as it is, bit by bit."""
         bits, mantissa = width(number), FLOAT_SIZES[number][1]
         low = mantissa if bits > 8 else 0
-        high = self.indices(size, 1 << (bits - low), None if codes is None else (codes >> low).tolist())
-        found = np.array(high, dtype=np.int32) << low
+        found = self.indices(size, 1 << (bits - low), None if codes is None else codes >> low).astype(np.int32) << low
         if not low:
             return found
         places = np.arange(low - 1, -1, -1)

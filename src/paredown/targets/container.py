@@ -12,40 +12,55 @@ from collections import defaultdict
 import numpy as np
 
 from paredown.core.errors import BadInput, Damaged
-from paredown.graph.frozen import Blocks, Frozen, Plain, Rounded, Shared, Stored, fit_widths, fits, renamed
-from paredown.methods.code.adaptive import Decoder, Encoder, Levels
+from paredown.graph.frozen import (
+    Blocks,
+    Frozen,
+    Hashed,
+    Plain,
+    Rounded,
+    Shared,
+    Stored,
+    Vectors,
+    fit_widths,
+    fits,
+    renamed,
+)
+from paredown.methods.code.range_coder import Decoder, Encoder
 from paredown.targets.block_scribe import BLOCKED, BlockScribe
 from paredown.targets.scribe import MOST
 
 MAGIC = b"PDN"
-VERSION = 1
-RAW = 0x80
-"""Set in the version byte when a raw section follows the coded one."""
+VERSION = 2
+APART = 0x80
+"""Set in the version byte when streams follow the common section."""
+
+RANK = 8
+"""The most dimensions of a tensor."""
 
 _DTYPES = ("float32", "int64", "int32", "uint8", "int8", "bool", "float16")
+_FORMS = ("plain", "vectors", "hashed")
+_TABLE = ("books", "centroids", "vector")
 
 
 def write(frozen: Frozen) -> tuple[bytes, dict[str, int]]:
     """Return the file's bytes, and where they go: {"header", "graph", "weights", "scales", "codebooks", "floats"}."""
-    coder, raw = Encoder(), bytearray()
-    scribe = _Scribe(coder, raw)
+    coder, streams = Encoder(), bytearray()
+    scribe = _Scribe(coder, streams)
     scribe.network(frozen)
-    coded = coder.finish()
-    body = (struct.pack("<I", len(coded)) + coded + raw) if raw else coded
-    version = VERSION | (RAW if raw else 0)
-    head = MAGIC + bytes([version])
-    check = zlib.crc32(head + body)
-    data = head + struct.pack("<I", check) + body
-    return data, _itemised(scribe.spent, len(coded), len(data))
+    common = coder.finish()
+    first = (struct.pack("<I", len(common)) if streams else b"") + common
+    head = MAGIC + bytes([VERSION | (APART if streams else 0)])
+    data = head + struct.pack("<I", zlib.crc32(head + first)) + first + streams
+    return data, _itemised(scribe.spent, len(common), len(data))
 
 
 def _itemised(spent: list[tuple[str, int, int]], coded: int, total: int) -> dict[str, int]:
     """Return {item: bytes} that sum to `total`; what no item fills by itself counts as graph."""
     left, sizes = 8 * coded, defaultdict[str, int](int)
-    for item, bits, raw in spent:
+    for item, bits, streamed in spent:
         taken = min(bits, left)  # less than it wrote where zero bytes were left out at the end
         left -= taken
-        sizes[item] += taken + 8 * raw
+        sizes[item] += taken + 8 * streamed
     items = {"header": 8, "graph": 0, **{item: bits // 8 for item, bits in sizes.items() if item != "graph"}}
     items["graph"] = total - sum(items.values())
     return {item: size for item, size in items.items() if size}
@@ -57,21 +72,20 @@ def read(data: bytes) -> Frozen:
         raise Damaged(f"this is not a packed network: it begins with {data[:3]!r}, not {MAGIC!r}")
     if len(data) < 9:
         raise Damaged(f"this packed network is cut short: {len(data)} bytes")
-    if data[3] & ~RAW != VERSION:
-        raise Damaged(f"this packed network is of version {data[3] & ~RAW}; this program reads version {VERSION}")
-    if zlib.crc32(data[:4] + data[8:]) != struct.unpack("<I", data[4:8])[0]:
+    if data[3] & ~APART != VERSION:
+        raise Damaged(f"this packed network is of version {data[3] & ~APART}; this program reads version {VERSION}")
+    end = len(data)
+    if data[3] & APART:
+        end = min(end, 12 + struct.unpack("<I", data[8:12].ljust(4, b"\0"))[0])
+    if zlib.crc32(data[:4] + data[8:end]) != struct.unpack("<I", data[4:8])[0]:
         raise Damaged("this packed network is damaged: its checksum does not fit; get the file again")
-    body, raw = data[8:], b""
-    if data[3] & RAW:
-        size = struct.unpack("<I", body[:4])[0]
-        body, raw = body[4 : 4 + size], body[4 + size :]
     try:
-        decoder = Decoder(body)
-        scribe = _Scribe(decoder, bytearray(raw))
+        decoder = Decoder(data[12 if data[3] & APART else 8 : end])
+        scribe = _Scribe(decoder, bytearray(data[end:]))
         frozen = scribe.network()
     except (LookupError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError, struct.error) as error:
         raise Damaged(f"this packed network holds no valid network: {error}") from error
-    if scribe.raw_at < len(raw) or decoder.at < len(decoder.bits):
+    if scribe.streamed < len(scribe.streams) or not decoder.ended():
         raise Damaged("this packed network has bytes that nothing reads")
     return frozen
 
@@ -79,45 +93,67 @@ def read(data: bytes) -> Frozen:
 class _Scribe(BlockScribe):
     """Writes (with an Encoder) or reads (with a Decoder) a network; every method takes what to write, or None."""
 
-    def __init__(self, coder: Encoder | Decoder, raw: bytearray) -> None:
-        super().__init__(coder, raw)
-        self.levels: dict[bool, Levels] = {True: Levels(), False: Levels()}
-
     def network(self, frozen: Frozen | None = None) -> Frozen:
-        """The whole: inputs, nodes, output, tensors."""
-        spec = None if frozen is None else renamed(frozen.spec)[0]
-        names = None if frozen is None else renamed(frozen.spec)[1]
-        done = self.charged("graph", self.architecture, spec)
+        """The whole: tensors in the order of their first use, then inputs, nodes and output."""
+        spec, names = (None, {}) if frozen is None else renamed(frozen.spec)
         tensors: dict[str, Stored] = {}
         before: tuple[int, ...] = ()
-        for slot in done.slot_users():
-            stored = None if frozen is None or names is None else frozen.tensors[names[slot]]
-            tensors[slot] = self.tensor(before, stored)
-            before = tensors[slot].shape
+        for at in range(self.charged("graph", self.count, "tensors", None if frozen is None else len(names))):
+            stored = None if frozen is None else frozen.tensors[names[f"s{at}"]]
+            tensors[f"s{at}"] = self.tensor(before, stored)
+            before = tensors[f"s{at}"].shape
+        done = self.charged("graph", self.architecture, spec)
+        if list(done.slot_users()) != list(tensors):
+            raise Damaged(f"it has {len(tensors)} tensors, and uses {len(done.slot_users())}")
         return Frozen(done, tensors)
 
     def tensor(self, before: tuple[int, ...], stored: Stored | None = None) -> Stored:
         """A slot's content; a vector as long as the last tensor's first dimension says so in one bit."""
-        kind = (
-            None
-            if stored is None
-            else ("rounded", "plain", "shared", "rounded")[[Rounded, Plain, Shared, Blocks].index(type(stored))]
-        )
         shape = self.charged("graph", self.slot_shape, before, None if stored is None else stored.shape)
         if math.prod(shape) > MOST:
             raise Damaged(f"a tensor of shape {shape} is too large")
-        rounded = self.charged("graph", self.flag, "rounded", None if kind is None else kind == "rounded")
-        if rounded:
+        told = None if stored is None else isinstance(stored, Rounded | Blocks)
+        if self.charged("graph", self.flag, "rounded", told):
             return self.coded(shape, stored)  # type: ignore[arg-type]
-        shared = self.charged("graph", self.flag, "shared", None if kind is None else kind == "shared")
-        if shared:
+        if self.charged("graph", self.flag, "shared", None if stored is None else isinstance(stored, Shared)):
             return self.shared(shape, stored)  # type: ignore[arg-type]
-        return Plain(self.charged("floats", self.plain, shape, None if stored is None else stored.array))  # type: ignore[union-attr]
+        told_form = None if stored is None else (Plain, Vectors, Hashed).index(type(stored))
+        form = _FORMS[self.charged("graph", self.count, "form", told_form) % len(_FORMS)]
+        return getattr(self, f"form_{form}")(shape, stored)
+
+    def form_plain(self, shape: tuple[int, ...], stored: Plain | None = None) -> Plain:
+        """Values as they are."""
+        return Plain(self.charged("floats", self.plain, shape, None if stored is None else stored.array))
+
+    def form_vectors(self, shape: tuple[int, ...], stored: Vectors | None = None) -> Vectors:
+        """Tables of vectors, and for each vector of the tensor its index."""
+        told = (None, None, None) if stored is None else stored.centroids.shape
+        dims = tuple(self.charged("graph", self.count, name, n) for name, n in zip(_TABLE, told, strict=True))
+        if not all(dims) or dims[1] > 4096 or math.prod(shape[1:]) % (dims[0] * dims[2]):
+            raise Damaged(f"tables of {dims} do not divide a tensor of shape {shape}")
+        table = self.charged("codebooks", self.plain, dims, None if stored is None else stored.centroids)
+        size = math.prod(shape) // dims[2]
+        codes = self.charged("weights", self.indices, size, dims[1], None if stored is None else stored.codes.ravel())
+        return Vectors(codes.astype(np.uint16), table.astype(np.float32), shape)
+
+    def form_hashed(self, shape: tuple[int, ...], stored: Hashed | None = None) -> Hashed:
+        """The seed of a hash, and the values that it spreads."""
+        seed = self.charged("graph", self.coder.even, 32, None if stored is None else stored.seed)
+        count = self.charged("graph", self.count, "values", None if stored is None else len(stored.values))
+        if not math.prod(shape) // 4096 <= count <= MOST or not count:
+            raise Damaged(f"{count} values for a tensor of shape {shape} are not allowed")
+        values = self.charged("weights", self.plain, (count,), None if stored is None else stored.values)
+        return Hashed(values.astype(np.float32), shape, seed)
 
     def slot_shape(self, before: tuple[int, ...], shape: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """A slot's shape."""
         follows = bool(before) and self.flag("follows", None if shape is None else shape == before[:1])
-        return before[:1] if follows else self.shape(shape)
+        if shape is not None and len(shape) > RANK:
+            raise BadInput(f"a tensor of {len(shape)} dimensions cannot be packed; allowed: {RANK}")
+        found = before[:1] if follows else self.shape(shape)
+        if len(found) > RANK:
+            raise Damaged(f"a tensor of {len(found)} dimensions is not allowed")
+        return found
 
     def coded(self, shape: tuple[int, ...], stored: Rounded | Blocks | None = None) -> Rounded | Blocks:
         """Integers times a step, or blocks: what stands in the place of the width says which."""
@@ -162,19 +198,15 @@ class _Scribe(BlockScribe):
 
     def codes(self, shape: tuple[int, ...], widths: list[int] | None, codes: np.ndarray | None = None) -> np.ndarray:
         """A tensor's levels, under one model; or, with widths, each entry of the first dimension under its width's."""
-        size, matrix = math.prod(shape), len(shape) > 1
+        size = math.prod(shape)
         if widths is None:
-            values = None if codes is None else codes.ravel().tolist()
-            levels = self.levels[matrix].row(self.coder, size, values)
-            self.levels[matrix].relax()
-            return np.array(levels, dtype=np.int64).reshape(shape)
-        done = np.zeros((shape[0], size // max(1, shape[0])), dtype=np.int16)
-        for at, bits in enumerate(widths):
-            if bits:
-                values = None if codes is None else codes[at].ravel().tolist()
-                done[at] = self.by_width[bits].row(self.coder, done.shape[1], values)
-        for bits in set(widths):
-            self.by_width[bits].relax()
+            values = None if codes is None else codes.reshape(1, -1)
+            return self.levels(["matrix" if len(shape) > 1 else "vector"], size, values).reshape(shape)
+        done = np.zeros((shape[0], size // max(1, shape[0])), dtype=np.int64)
+        there = [at for at, bits in enumerate(widths) if bits]
+        if there:
+            values = None if codes is None else codes.reshape(done.shape)[there]
+            done[there] = self.levels([widths[at] for at in there], done.shape[1], values)
         return done.reshape(shape)
 
     def steps(
@@ -186,11 +218,12 @@ class _Scribe(BlockScribe):
         if step is not None and not single and step.shape != dims:
             raise BadInput(f"steps of shape {step.shape} cannot be packed; allowed: one, or {dims}")
         values = None if step is None else step.ravel().astype(np.float64).tolist()
-        found = np.ones(1 if single else shape[0], dtype=np.float32)
-        for at in range(len(found)):
-            if single or widths is None or widths[at]:
-                found[at] = self.step(None if values is None else values[at])
-        return found.reshape(dims)
+        found = []
+        for at in range(1 if single else shape[0]):
+            there = single or widths is None or widths[at]
+            found.append(self.step(None if values is None else values[at]) if there else 1.0)
+        with np.errstate(over="ignore"):  # a damaged exponent
+            return np.array(found, dtype=np.float32).reshape(dims)
 
     def shared(self, shape: tuple[int, ...], stored: Shared | None = None) -> Shared:
         """A table of float32 and indices into it."""
@@ -200,12 +233,12 @@ class _Scribe(BlockScribe):
         table = self.charged("codebooks", self.plain, (count,), None if stored is None else stored.centroids)
         size = math.prod(shape)
         order = np.argsort(np.abs(table), kind="stable")
-        ranks = None if stored is None else np.argsort(order)[stored.codes.ravel()].tolist()
-        found = np.array(self.charged("weights", self.indices, size, count, ranks), dtype=np.int64)
+        ranks = None if stored is None else np.argsort(order)[stored.codes.ravel()]
+        found = self.charged("weights", self.indices, size, count, ranks)
         return Shared(order[found].astype(np.uint8).reshape(shape), table.astype(np.float32))
 
     def plain(self, shape: tuple[int, ...], array: np.ndarray | None = None) -> np.ndarray:
-        """Values as they are, in the raw section; zeros cost a coded bit where there are many, halves two bytes."""
+        """Values as they are; zeros cost a coded bit where there are many, halves two bytes."""
         if array is not None and array.dtype.name not in _DTYPES:
             raise BadInput(f"values of type {array.dtype} cannot be packed; allowed: {', '.join(_DTYPES)}")
         kind = _DTYPES[self.count("dtype", None if array is None else _DTYPES.index(array.dtype.name)) % len(_DTYPES)]
@@ -217,7 +250,7 @@ class _Scribe(BlockScribe):
         raw = np.dtype("float16" if half else kind)
         if not sparse:
             return self.blob(raw, size, flat).astype(kind).reshape(shape)
-        kept = np.array(self.indices(size, 2, None if marks is None else marks.astype(int).tolist()), dtype=bool)
+        kept = self.indices(size, 2, None if marks is None else marks.astype(np.int64)).astype(bool)
         values = self.blob(raw, int(kept.sum()), None if flat is None else flat[kept])
         done = np.zeros(size, dtype=kind)
         done[kept] = values.astype(kind)
@@ -231,12 +264,12 @@ def _is_half(array: np.ndarray) -> bool:
 
 def tensor_bytes(frozen: Frozen) -> dict[str, int]:
     """Return what each slot's values take in the file, rounded up to whole bytes."""
-    coder, raw = Encoder(), bytearray()
-    scribe = _Scribe(coder, raw)
+    coder, streams = Encoder(), bytearray()
+    scribe = _Scribe(coder, streams)
     before: tuple[int, ...] = ()
     sizes = {}
     for name in frozen.spec.slot_users():
-        start = scribe.position() + 8 * len(raw)
+        start = coder.position() + 8 * len(streams)
         before = scribe.tensor(before, frozen.tensors[name]).shape
-        sizes[name] = -(-(scribe.position() + 8 * len(raw) - start) // 8)
+        sizes[name] = -(-(coder.position() + 8 * len(streams) - start) // 8)
     return sizes

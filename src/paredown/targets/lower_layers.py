@@ -255,17 +255,37 @@ def average_pool(g: Graph, node: Node) -> str:
 
 @lowers("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d")
 def adaptive_pool(g: Graph, node: Node) -> Any:
-    """A maximum comes first of two values in ATen."""
+    """A maximum comes first of two values in ATen.
+
+    ONNX's pooling has windows of one size; where an average's differ, it is one product for each dimension, see `_averaged`.
+    """
     size, wanted = g.shape(node.args["self"])[2:], tuple(node.args["output_size"])
     kind = "Max" if "max" in node.op else "Average"
     if set(wanted) == {1}:
         made = g.emit(f"Global{kind}Pool", g.name(node.args["self"]))
+    elif kind == "Average" and any(s % w for s, w in zip(size, wanted, strict=True)):
+        made = _averaged(g, g.name(node.args["self"]), size, wanted)
     elif any(s % w for s, w in zip(size, wanted, strict=True)):
         raise BadInput(f"{node.op} at {node.name} from {size} to {wanted} has uneven windows, which ONNX does not have")
     else:
         kernel = [s // w for s, w in zip(size, wanted, strict=True)]
         made = g.emit(f"{kind}Pool", g.name(node.args["self"]), kernel_shape=kernel, strides=kernel)
     return [made] if kind == "Max" else made  # the maximum's second output, its place, is never read
+
+
+def _averaged(g: Graph, name: str, size: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Return means over uneven windows [floor(i·n/m), ceil((i+1)·n/m)): products with constant matrices of their shares.
+
+    Exact, because the mean over a box is the mean along one side of the means along the other.
+    """
+    for back, (n, m) in enumerate(zip(size[::-1], wanted[::-1], strict=True), 1):
+        if n == m:
+            continue
+        spans = [range(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+        shares = np.array([[(at in span) / len(span) for at in range(n)] for span in spans], np.float32)
+        left = back == 2
+        name = g.emit("MatMul", g.store(shares), name) if left else g.emit("MatMul", name, g.store(shares.T))
+    return name
 
 
 @lowers("fake_quantize_per_tensor_affine")

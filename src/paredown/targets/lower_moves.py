@@ -182,15 +182,39 @@ def padded(g: Graph, node: Node) -> str:
     return g.emit("Pad", g.name(node.args["self"]), g.ints(*before, *after), *value, mode=mode)
 
 
-@lowers("upsample_nearest2d.vec", "upsample_bilinear2d.vec")
+@lowers("upsample_nearest2d.vec", "upsample_bilinear2d.vec", "upsample_bicubic2d.vec")
 def upsampled(g: Graph, node: Node) -> str:
     size, factors = node.args["output_size"], node.args["scale_factors"]
+    _told_apart(g, node, factors)
     wanted = ["", g.store(np.array(factors, np.float32))] if factors is not None else ["", "", g.ints(*size)]
     kind: dict[str, Any] = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    if node.op == "upsample_bilinear2d.vec":
+    if node.op != "upsample_nearest2d.vec":
         align = "align_corners" if node.args["align_corners"] else "half_pixel"
-        kind = {"mode": "linear", "coordinate_transformation_mode": align}
+        cubic = node.op == "upsample_bicubic2d.vec"
+        kind = {"mode": "cubic" if cubic else "linear", "coordinate_transformation_mode": align}
+        kind["cubic_coeff_a"] = -0.75 if cubic else None
     return g.emit("Resize", g.name(node.args["input"]), *wanted, axes=[2, 3], **kind)
+
+
+def _told_apart(g: Graph, node: Node, factors: list[float] | None) -> None:
+    """Raise BadInput for factors that leave the size as it is and move the picture: ONNX Runtime 1.31 then does nothing."""
+    sizes = g.shape(node.args["input"])[2:]
+    moves = factors is not None and any(factor != 1 for factor in factors) and not node.args.get("align_corners")
+    if moves and factors is not None and all(int(n * f) == n for n, f in zip(sizes, factors, strict=True)):
+        raise BadInput(f"{node.op} at {node.name} resizes by {factors} to the size there is; give the size instead")
+
+
+@lowers("grid_sampler")
+def sampled(g: Graph, node: Node) -> str:
+    """The names of the modes are those since opset 20; before, they were bilinear, nearest and bicubic."""
+    x, mode = node.args["input"], ("linear", "nearest", "cubic")[node.args["interpolation_mode"]]
+    settings: dict[str, Any] = {
+        "mode": mode,
+        "padding_mode": ("zeros", "border", "reflection")[node.args["padding_mode"]],
+        "align_corners": int(node.args["align_corners"]),
+    }
+    made = g.emit("GridSample", g.name(x), g.name(node.args["grid"]), **settings)
+    return g.known(made, (*g.shape(x)[:2], *g.shape(node.args["grid"])[1:-1]))
 
 
 @lowers("pixel_shuffle", "channel_shuffle")
@@ -231,17 +255,30 @@ def expanded(g: Graph, node: Node) -> str:
     batched = [at for at, size in enumerate(given) if not isinstance(size, int)]
     if not batched or not g.stored_only(source):
         return g.emit("Expand", g.name(source), g.ints(*sizes))
-    (at,) = batched
-    batch = g.frozen.spec.node(str(given[at]))
-    count = g.emit("Shape", g.name(batch.args["self"]), start=batch.args["dim"], end=batch.args["dim"] + 1)
-    parts = [g.ints(*sizes[:at]), count, g.ints(*sizes[at + 1 :])]
-    shape = g.emit(
-        "Concat", *(part for part, some in zip(parts, (at, 1, len(sizes) - at - 1), strict=True) if some), axis=0
-    )
     held = (1,) * (len(given) - g.rank(source)) + g.shape(source)
-    return g.known(g.emit("Expand", g.name(source), shape), [max(a, b) for a, b in zip(held, sizes, strict=True)])
+    made = g.emit("Expand", g.name(source), _with_batch(g, given, sizes))
+    return g.known(made, [max(a, b) for a, b in zip(held, sizes, strict=True)])
 
 
 @lowers("repeat")
 def repeated(g: Graph, node: Node) -> str:
-    return g.emit("Tile", g.name(node.args["self"]), g.ints(*node.args["repeats"]))
+    """Repeats for each sample of the batch are those of a stored value; dimensions of size 1 are added before it."""
+    given, source = list(node.args["repeats"]), node.args["self"]
+    name, counts = g.name(source), [count if isinstance(count, int) else 1 for count in given]
+    held = (1,) * (len(given) - g.rank(source)) + g.shape(source)
+    if len(held) > g.rank(source):
+        name = g.emit("Unsqueeze", name, g.ints(*range(len(held) - g.rank(source))))
+    if counts == given:
+        return g.emit("Tile", name, g.ints(*counts))
+    if not g.stored_only(source):
+        raise BadInput(f"repeat at {node.name} repeats what has a batch as often as the batch is large")
+    return g.known(g.emit("Tile", name, _with_batch(g, given, counts)), [a * b for a, b in zip(held, counts, strict=True)])
+
+
+def _with_batch(g: Graph, given: list[Any], sizes: list[int]) -> str:
+    """Return the name of a list of `sizes` with the batch's own at the one place where `given` has no number."""
+    (at,) = (place for place, size in enumerate(given) if not isinstance(size, int))
+    batch = g.frozen.spec.node(str(given[at]))
+    count = g.emit("Shape", g.name(batch.args["self"]), start=batch.args["dim"], end=batch.args["dim"] + 1)
+    parts = [g.ints(*sizes[:at]) if at else "", count, g.ints(*sizes[at + 1 :]) if at + 1 < len(sizes) else ""]
+    return g.emit("Concat", *(part for part in parts if part), axis=0)

@@ -17,7 +17,8 @@ UNPACKING_BYTES = 420
 
 _NATIVE = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16,
            "fp8_e4m3": TensorProto.FLOAT8E4M3FN, "fp8_e5m2": TensorProto.FLOAT8E5M2}  # fmt: skip
-_WORDS = {1: (np.uint8, 8), 2: (np.uint8, 4), 6: (np.uint64, 10)}
+_WORDS = {1: (np.uint8, 8), 2: (np.uint8, 4), 6: (np.uint64, 10),
+          9: (np.uint64, 7), 10: (np.uint64, 6), 11: (np.uint64, 5), 12: (np.uint64, 5)}  # fmt: skip
 """Width: the type of a word, and the codes in one."""
 
 
@@ -42,7 +43,7 @@ class Codes(Writer):
 
     def places(self, patterns: np.ndarray, bits: int) -> str:
         """Return the name of unsigned integers as int32, to look them up in a table; stored in `bits` bits where it pays."""
-        native = 4 if bits <= 4 else 8
+        native = 4 if bits <= 4 else 8 if bits <= 8 else 16
         if bits in _WORDS and _saved(patterns.size, native, bits):
             words, count = _WORDS[bits]
             flat = np.zeros(-(-patterns.size // count) * count, dtype=words)
@@ -56,7 +57,7 @@ class Codes(Writer):
                 split = self.emit("Slice", split, self.sizes(0), self.sizes(patterns.size))
             shaped = self.emit("Reshape", split, self.sizes(*patterns.shape))
             return str(self.emit("Cast", shaped, to=TensorProto.INT32))
-        held = self.typed(patterns, TensorProto.UINT4 if native == 4 else TensorProto.UINT8)
+        held = self.typed(patterns, _integer_type(bits, False))
         return str(self.emit("Cast", held, to=TensorProto.INT32))
 
     def looked_up(self, patterns: np.ndarray, bits: int, levels: np.ndarray) -> str:

@@ -1,5 +1,6 @@
 """An ONNX graph being built, and the register of functions that add operators to it. Needs no torch."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,10 +8,10 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from paredown.core.errors import BadInput
-from paredown.graph.frozen import Blocks, Frozen, Plain, Rounded, Shared
+from paredown.graph.frozen import Blocks, Frozen, Hashed, Plain, Rounded, Shared, Vectors
 from paredown.graph.integers import bias_codes
 from paredown.graph.spec import Node, Slot
-from paredown.targets.onnx_codes import Codes
+from paredown.targets.onnx_lookups import Lookups
 
 Lowering = Callable[["Graph", Node], Any]
 LOWERINGS: dict[str, Lowering] = {}
@@ -28,7 +29,7 @@ def lowers(*names: str) -> Callable[[Lowering], Lowering]:
     return register
 
 
-class Graph(Codes):
+class Graph(Lookups):
     """An ONNX graph being built: nodes, initializers, and the names that values have in it."""
 
     def __init__(self, frozen: Frozen) -> None:
@@ -58,6 +59,11 @@ class Graph(Codes):
         with self.named("w" if len(stored.shape) > 1 else "b"):
             if isinstance(stored, Shared):
                 return self.codebook(stored)
+            if isinstance(stored, Vectors):
+                return self.vectors(stored)
+            if isinstance(stored, Hashed):
+                same = [t for t in self.frozen.tensors.values() if isinstance(t, Hashed) and t.seed == stored.seed]
+                return self.hashed(stored, max(math.prod(t.shape) for t in same))
             return self.blocks(stored) if isinstance(stored, Blocks) else self.dequantized(stored)
 
     def dequantized(self, stored: Rounded) -> str:

@@ -4,7 +4,9 @@ One description serves writing and reading, so they cannot drift. See docs/packe
 """
 
 import struct
+import zlib
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,24 +14,35 @@ import numpy as np
 from paredown.core.errors import BadInput, Damaged
 from paredown.graph.ops import OPS
 from paredown.graph.spec import Node, Slot, Spec, Value, references
-from paredown.methods.code.adaptive import Coder, Context, Counts, Decoder, Encoder, Levels, context
+from paredown.methods.code.adaptive import FINE, Levels, dependent
+from paredown.methods.code.range_coder import Coder, Context, Counts, Decoder, Encoder, context
+from paredown.targets import streams
 
 _BY_CODE = {op.code: op.name for op in OPS.values()}
-_VALUES = frozenset({"input", "self", "other", "tensors", "mat2", "query", "key", "value", "indices"})
+_VALUES = frozenset({"input", "self", "other", "tensors", "mat2", "query", "key", "value", "indices", "grid"})
 _SLOTS = frozenset({"weight", "bias", "running_mean", "running_var"})
 _TAGS = ("none", "bool", "int", "float", "text", "list", "value", "slot", "dict")
 MOST = 1 << 28
 """The largest count, and the most entries of a tensor."""
+APART = 1 << 14
+"""Tensors of so many codes have a stream of their own."""
+TRELLIS = 256
+"""A row of so many levels says whether they depend on each other."""
+INLINE = 1 << 10
+"""Plain values of fewer bytes stand among the codes of small tensors."""
 
 
 class Scribe:
-    """Writes (with an Encoder) or reads (with a Decoder); every method takes what to write, or None."""
+    """Writes (with an Encoder) or reads (with a Decoder); every method takes what to write, or None.
 
-    def __init__(self, coder: Encoder | Decoder, raw: bytearray) -> None:
+    streams: what is written behind the common section, or is read from there.
+    """
+
+    def __init__(self, coder: Encoder | Decoder, streams: bytearray) -> None:
         self.coder: Coder = coder
-        self.raw, self.raw_at = raw, 0
+        self.streams, self.streamed = streams, 0
         self.spent: list[tuple[str, int, int]] = []
-        self.by_width: dict[int, Levels] = defaultdict(Levels)
+        self.models: dict[tuple[str | int, bool], Levels] = {}
         self.flags: dict[str, Context] = defaultdict(context)
         self.counts: dict[str, Counts] = defaultdict(Counts)
         self.exponent = 0
@@ -167,41 +180,73 @@ class Scribe:
         bits = None if value is None else struct.unpack("<I", struct.pack("<f", value))[0]
         return struct.unpack("<f", struct.pack("<I", self.coder.even(32, bits)))[0]
 
-    def indices(self, size: int, count: int, values: list[int] | None = None) -> list[int]:
-        """Indices below `count` through a binary tree of adaptive contexts."""
-        width = max(1, (count - 1).bit_length())
-        nodes = [context() for _ in range(1 << width)]
+    def stream(self, size: int | None, data: bytes | None = None) -> bytes:
+        """Bytes of their own behind the common section, which holds their checksum; and their number, unless it is known."""
+        if size is None:
+            size = self.count("stream", None if data is None else len(data))
+        check = self.coder.even(32, None if data is None else zlib.crc32(data))
+        if data is not None:
+            self.streams += data
+            return data
+        end = self.streamed + size
+        if end > len(self.streams):
+            raise Damaged("the file ends too early")
+        piece, self.streamed = bytes(self.streams[self.streamed : end]), end
+        if zlib.crc32(piece) != check:
+            raise Damaged("the checksum of a tensor does not fit")
+        return piece
+
+    def levels(self, kinds: Sequence[str | int], size: int, values: np.ndarray | None = None) -> np.ndarray:
+        """Signed integers around zero in rows of `size`, int64; each row under the model of its kind.
+
+        kinds: of each row, "matrix", "vector" or a width; a kind keeps what it learned from tensor to tensor. Many levels
+        have a stream of their own, whose models begin afresh.
+        """
+        total, alone = size * len(kinds), isinstance(kinds[0], str)
+        fine = alone and total >= FINE
+        trellis = alone and total >= TRELLIS and self.flag("dependent", None if values is None else dependent(values))
+        if total >= APART:
+            data = None if values is None else streams.write_levels(values, kinds, fine, trellis)
+            data = self.stream(None, data)
+            return streams.read_levels(data, kinds, size, fine, trellis) if values is None else values
+        used = {kind: self.models.setdefault((kind, fine), Levels(fine)) for kind in kinds}
         done = []
-        for at in range(size):
-            place = 1
-            for bit in range(width - 1, -1, -1):
-                place = 2 * place + self.coder.bit(nodes[place], None if values is None else values[at] >> bit & 1)
-            done.append(place - (1 << width))
-        if done and max(done) >= count:
-            raise Damaged(f"an index is beyond its codebook of {count}")
-        return done
+        for at, kind in enumerate(kinds):
+            model = used[kind]
+            row: Callable[..., list[int]] = model.dependent_row if trellis else model.row
+            done.append(row(self.coder, size, None if values is None else values[at].tolist()))
+        for model in used.values():
+            model.relax()
+        return np.array(done, dtype=np.int64).reshape(len(kinds), size)
+
+    def indices(self, size: int, count: int, values: np.ndarray | None = None) -> np.ndarray:
+        """Indices below `count`, int64, through a binary tree of adaptive contexts; many have a stream of their own."""
+        width = max(1, (count - 1).bit_length())
+        if size >= APART:
+            data = self.stream(None, None if values is None else streams.write_indices(values, width))
+            found = streams.read_indices(data, size, width) if values is None else values
+        else:
+            found = streams.tree(self.coder, width, size, None if values is None else values.tolist())
+        if size and found.max() >= count:
+            raise Damaged(f"an index is beyond its table of {count}")
+        return found
 
     def blob(self, kind: np.dtype, count: int, values: np.ndarray | None = None) -> np.ndarray:
-        """Bytes of the raw section."""
-        if values is not None:
-            self.raw += values.astype(kind.newbyteorder("<")).tobytes()
-            return values
-        end = self.raw_at + count * kind.itemsize
-        if end > len(self.raw):
-            raise Damaged("the raw section ends too early")
-        piece, self.raw_at = bytes(self.raw[self.raw_at : end]), end
-        return np.frombuffer(piece, dtype=kind.newbyteorder("<"))
+        """Values as they are: few of them among the codes, many in a stream of their own."""
+        data = None if values is None else values.astype(kind.newbyteorder("<")).tobytes()
+        size = count * kind.itemsize
+        if size >= INLINE:
+            data = self.stream(size, data)
+        else:
+            data = bytes(self.coder.even(8, None if data is None else data[at]) for at in range(size))
+        return np.frombuffer(data, dtype=kind.newbyteorder("<"))
 
     def charged(self, item: str, method: Any, *args: Any) -> Any:
-        """Call a method and charge the coded bits and raw bytes that it writes to an item."""
-        start, raw = self.position(), len(self.raw)
+        """Call a method and charge the bits and the bytes of streams that it writes to an item."""
+        start, streamed = self.coder.position(), len(self.streams)
         result = method(*args)
-        self.spent.append((item, self.position() - start, len(self.raw) - raw))
+        self.spent.append((item, self.coder.position() - start, len(self.streams) - streamed))
         return result
-
-    def position(self) -> int:
-        """The bits written so far."""
-        return len(self.coder.out) + self.coder.pending if isinstance(self.coder, Encoder) else 0
 
 
 def _expected(name: str, default: Any) -> str:

@@ -10,9 +10,11 @@ from contracts.step import StepContract, params, same
 from paredown.core.errors import BadInput
 from paredown.core.work import Work
 from paredown.graph.capture import capture
+from paredown.graph.chains import split_
+from paredown.graph.low_rank import as_matrix, as_weights, energy_rank, truncated
 from paredown.graph.net import Net
 from paredown.graph.slots import Masked
-from paredown.methods.factorize.svd import Svd, as_matrix, as_weights, energy_rank, truncated
+from paredown.methods.factorize.svd import Svd
 
 
 class TestSvd(StepContract):
@@ -67,12 +69,10 @@ def test_full_rank_gives_the_same_convolution(scheme: str, settings: dict) -> No
     """At full rank the two layers are the one, whatever its stride, padding and dilation."""
     torch.manual_seed(0)
     net = capture(nn.Sequential(nn.Conv2d(4, 6, **settings)), torch.rand(1, 4, 12, 13)).double().eval()
-    from paredown.methods.factorize import svd
-
     out = net.copy()
     weight = net.slot("0.weight")().detach()
     matrix = as_matrix(weight, scheme)
-    svd._split(out, "0.weight", as_weights(*truncated(matrix, min(matrix.shape)), tuple(weight.shape), scheme), scheme)
+    split_(out, "0.weight", as_weights(*truncated(matrix, min(matrix.shape)), tuple(weight.shape), scheme), scheme)
     x = torch.rand(2, 4, 12, 13).double()
     assert len(out.spec.nodes) == 2 and same(net(x), out.eval()(x), 1e-12)
 

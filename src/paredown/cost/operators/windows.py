@@ -66,6 +66,12 @@ def bilinear(call: Call) -> Arithmetic:
     return Arithmetic(mults=4, adds=3) * call.outputs
 
 
+@counts("pooling", "upsample_bicubic2d.vec")
+def bicubic(call: Call) -> Arithmetic:
+    """Sixteen neighbours with prepared weights for each place."""
+    return Arithmetic(mults=16, adds=15) * call.outputs
+
+
 @counts("pooling", "mean.dim", "mean")
 def mean_over(call: Call) -> Arithmetic:
     """The mean over the dimensions that go."""

@@ -1,219 +1,139 @@
-"""An adaptive binary arithmetic coder, and models of integers on top of it. Integers only; needs no torch.
-
-Each model is written once and serves both directions: a coder's `bit(context, value)` writes `value`, or ignores it and
-returns the bit that was written. So the encoder and the decoder cannot drift apart.
-"""
+"""A model of signed integers around zero under the range coder, and the codec that it makes. Needs no torch."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from paredown.core.catalog import Card, part
 from paredown.core.errors import Damaged
+from paredown.methods.code.range_coder import WIDEST, Coder, Context, Decoder, Encoder, context, forget, integers
 
-_TOP, _HALF, _QUARTER = 1 << 32, 1 << 31, 1 << 30
-LIMIT = 1 << 10
-"""A context's counts are halved when they reach this sum, so that it follows changing data."""
+STEPS = 2
+"""How far beyond 1 a size is told step by step; what is beyond that has the shape of Elias's gamma code."""
+TOLD = 3
+"""So many digits after the first one of what is beyond have contexts, the rest are even."""
+KEPT = 6
+"""What was learned from one tensor counts as so many bits for the next."""
 
-LEFT_OUT = 64
-"""At most so many zero bytes at the end of a code are left out; a decoder that has to make up more refuses."""
-
-WIDEST = 66
-"""Bits of the longest number that can be coded: what 64-bit integers need at most."""
-
-Context = list[int]
-
-
-class Coder(Protocol):
-    """One direction of coding."""
-
-    def bit(self, context: Context, value: int | None = None) -> int: ...
-    def even(self, width: int, value: int | None = None) -> int: ...
+_NEAR = (0, 1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6)
+_COARSE = (0, 1, 2)
+NEXT = ((0, 2), (5, 7), (1, 3), (6, 4), (2, 0), (4, 6), (3, 1), (7, 5))
+"""The trellis of dependent rounding: the state after a level of even and of odd number (ISO/IEC 15938-17, 8 states)."""
 
 
-def context() -> Context:
-    """Return a fresh binary context: how often 0 and 1 were seen, doubled plus one (Krichevsky–Trofimov)."""
-    return [1, 1]
-
-
-def _seen(ctx: Context, bit: int) -> None:
-    ctx[bit] += 2
-    if ctx[0] + ctx[1] > LIMIT:
-        ctx[0], ctx[1] = ctx[0] // 2 | 1, ctx[1] // 2 | 1
-
-
-class Encoder:
-    """Writes bits (Witten, Neal & Cleary 1987, with 32-bit registers)."""
-
-    def __init__(self) -> None:
-        self.low, self.high, self.pending = 0, _TOP - 1, 0
-        self.out: list[int] = []
-
-    def bit(self, context: Context, value: int | None = None) -> int:
-        """Write `value` (0 or 1) as the context expects it, and let the context learn it."""
-        value = int(bool(value))
-        split = self.low + (self.high - self.low) * context[0] // (context[0] + context[1])
-        if value:
-            self.low = split + 1
-        else:
-            self.high = split
-        _seen(context, value)
-        self._normalise()
-        return value
-
-    def even(self, width: int, value: int | None = None) -> int:
-        """Write the `width` low bits of `value`, most significant first, each taken to be as likely 0 as 1."""
-        for at in range(width - 1, -1, -1):
-            self.bit([1, 1], (value or 0) >> at & 1)
-        return value or 0
-
-    def _emit(self, bit: int) -> None:
-        self.out.append(bit)
-        self.out.extend([1 - bit] * self.pending)
-        self.pending = 0
-
-    def _normalise(self) -> None:
-        while True:
-            if self.high < _HALF:
-                self._emit(0)
-            elif self.low >= _HALF:
-                self._emit(1)
-                self.low, self.high = self.low - _HALF, self.high - _HALF
-            elif self.low >= _QUARTER and self.high < 3 * _QUARTER:
-                self.pending += 1
-                self.low, self.high = self.low - _QUARTER, self.high - _QUARTER
-            else:
-                return
-            self.low, self.high = 2 * self.low, 2 * self.high + 1
-
-    def finish(self) -> bytes:
-        """Return the bytes. Up to 64 zero bytes at the end are left out: a decoder reads zeros past the end."""
-        if self.low > 0 or self.pending:
-            self.pending += 1
-            self._emit(0 if self.low < _QUARTER else 1)
-        packed = np.packbits(np.array(self.out, dtype=np.uint8)).tobytes()
-        return packed[: max(len(packed.rstrip(b"\0")), len(packed) - LEFT_OUT)]
-
-
-class Decoder:
-    """Reads what an Encoder wrote."""
-
-    def __init__(self, data: bytes) -> None:
-        self.bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8)).tolist()
-        self.at, self.low, self.high, self.code = 0, 0, _TOP - 1, 0
-        for _ in range(32):
-            self.code = 2 * self.code + self._next()
-
-    def _next(self) -> int:
-        self.at += 1
-        if self.at > len(self.bits) + 8 * LEFT_OUT + 32:
-            raise Damaged("the coded data ends too early")
-        return self.bits[self.at - 1] if self.at <= len(self.bits) else 0
-
-    def bit(self, context: Context, value: int | None = None) -> int:
-        """Return the next bit, and let the context learn it."""
-        split = self.low + (self.high - self.low) * context[0] // (context[0] + context[1])
-        bit = int(self.code > split)
-        if bit:
-            self.low = split + 1
-        else:
-            self.high = split
-        _seen(context, bit)
-        self._normalise()
-        return bit
-
-    def even(self, width: int, value: int | None = None) -> int:
-        """Return the next `width` bits as a number."""
-        number = 0
-        for _ in range(width):
-            number = 2 * number + self.bit([1, 1])
-        return number
-
-    def _normalise(self) -> None:
-        while True:
-            if self.high < _HALF:
-                shift = 0
-            elif self.low >= _HALF:
-                shift = _HALF
-            elif self.low >= _QUARTER and self.high < 3 * _QUARTER:
-                shift = _QUARTER
-            else:
-                return
-            self.low, self.high = 2 * (self.low - shift), 2 * (self.high - shift) + 1
-            self.code = 2 * (self.code - shift) + self._next()
-
-
-class Counts:
-    """A model of whole numbers from 0: Elias-gamma's shape with a learned context for each bit of the length."""
-
-    def __init__(self) -> None:
-        self.length = [context() for _ in range(WIDEST)]
-        self.top = [context() for _ in range(WIDEST + 1)]
-
-    def code(self, coder: Coder, value: int | None = None) -> int:
-        """Write or read one number. Raises Damaged for one of more than 66 bits."""
-        target = None if value is None else (value + 1).bit_length() - 1
-        width = 0
-        while coder.bit(self.length[width], None if target is None else target > width):
-            width += 1
-            if width == WIDEST:
-                raise Damaged("a number in the coded data is too large")
-        if width == 0:
-            return 0
-        first = coder.bit(self.top[width], None if value is None else (value + 1) >> (width - 1) & 1)
-        rest = coder.even(width - 1, None if value is None else (value + 1) & ((1 << (width - 1)) - 1))
-        return ((2 + first) << (width - 1) | rest) - 1
+def neighbourhood(near: int, fine: bool) -> int:
+    """Return the class, 0 to 9 (fine) or 0 to 2, of two neighbours whose sizes sum to `near`."""
+    if not fine:
+        return _COARSE[min(near, 2)]
+    return _NEAR[near] if near <= 20 else 7 if near <= 40 else 8 if near <= 80 else 9
 
 
 class Levels:
-    """A model of signed integers around zero, in rows: is it zero, its sign, its size step by step.
+    """A model of signed integers around zero: is it zero, its sign, its size.
 
-    Whether a level is zero is expected from the sizes of the two levels before it in its row (DeepCABAC's idea:
-    Wiedemann et al. 2020, section III-B); sizes have one context for each step, Elias-gamma beyond 14.
+    What is expected depends on the sizes of the two levels before it (DeepCABAC's idea: Wiedemann et al. 2020, section
+    III-B). fine: by ten classes for zeros and sizes; else, for few levels, by three for zeros alone. Sizes above 3 have
+    contexts for the number of their binary digits and for the three digits after the first.
     """
 
-    def __init__(self) -> None:
-        self.zero = [context() for _ in range(3)]
+    def __init__(self, fine: bool = False) -> None:
+        self.fine = fine
+        classes = 10 if fine else 1
+        self.zero = [context() for _ in range(20 if fine else 6)]
         self.sign = context()
-        self.more = [context() for _ in range(14)]
-        self.rest = Counts()
+        self.more = [[context() for _ in range(STEPS)] for _ in range(classes)]
+        self.length = [[context() for _ in range(WIDEST + 1)] for _ in range(classes)]
+        self.digits = [[context() for _ in range((1 << TOLD) - 1)] for _ in range(WIDEST + 1)]
 
     def relax(self) -> "Levels":
         """Return the model for a tensor to come: what was learned counts, but no more than a few symbols' worth."""
-        for ctx in (*self.zero, *self.more):
-            while ctx[0] + ctx[1] > 12:
-                ctx[0], ctx[1] = ctx[0] // 2 | 1, ctx[1] // 2 | 1
+        for ctx in self.zero:
+            forget(ctx, KEPT)
+        for group in (*self.more, *self.length, *self.digits):
+            for ctx in group:
+                forget(ctx, KEPT)
         self.sign = context()
         return self
 
-    def code(self, coder: Coder, near: int, value: int | None = None) -> int:
-        """Write or read one level whose two neighbours' sizes sum to `near`."""
-        known = value is not None
-        if not coder.bit(self.zero[min(near, 2)], value != 0 if known else None):
+    def code(self, coder: Coder, near: int, value: int | None = None, other: int = 0) -> int:
+        """Write or read one level whose two neighbours' sizes sum to `near`. other: 1 for the second of two roundings."""
+        seen = neighbourhood(near, self.fine)
+        zero = self.zero[seen + (len(self.zero) // 2 if other else 0)]
+        if not coder.bit(zero, None if value is None else value != 0):
             return 0
-        negative = coder.bit(self.sign, value < 0 if value is not None else None)
-        size, target = 1, abs(value) if value is not None else None
-        while size < 15 and coder.bit(self.more[size - 1], None if target is None else target > size):
+        negative = coder.bit(self.sign, None if value is None else value < 0)
+        target = None if value is None else abs(value)
+        kind = seen if self.fine else 0
+        size = 1
+        for ctx in self.more[kind]:
+            if not coder.bit(ctx, None if target is None else target > size):
+                return -size if negative else size
             size += 1
-        if size == 15:
-            size += self.rest.code(coder, None if target is None else target - 15)
+        size += self._beyond(coder, self.length[kind], None if target is None else target - size)
         return -size if negative else size
+
+    def _beyond(self, coder: Coder, length: list[Context], value: int | None = None) -> int:
+        """Write or read a number from 0."""
+        target = None if value is None else (value + 1).bit_length() - 1
+        width = 0
+        while coder.bit(length[width], None if target is None else target > width):
+            width += 1
+            if width == WIDEST:
+                raise Damaged("a number in the coded data is too large")
+        told = min(TOLD, width)
+        place = 1
+        for at in range(1, told + 1):
+            bit = coder.bit(self.digits[width][place - 1], None if value is None else (value + 1) >> (width - at) & 1)
+            place = 2 * place + bit
+        rest = width - told
+        low = coder.even(rest, None if value is None else (value + 1) & ((1 << rest) - 1))
+        return (place << rest | low) - 1
 
     def row(self, coder: Coder, count: int, values: list[int] | None = None) -> list[int]:
         """Write or read `count` levels in order."""
         done: list[int] = []
         before = last = 0
         for at in range(count):
-            level = self.code(coder, abs(before) + abs(last), None if values is None else values[at])
+            level = self.code(coder, before + last, None if values is None else values[at])
             done.append(level)
-            before, last = last, level
+            before, last = last, abs(level)
         return done
+
+    def dependent_row(self, coder: Coder, count: int, values: list[int] | None = None) -> list[int]:
+        """Write or read `count` levels of which each is even, or odd or zero, as the numbers before it say.
+
+        A level v stands as the number k: v = 2k where the state is below 4, else v = 2k − sign(k); k's last bit
+        chooses the next state (NEXT). So the numbers are half as large as the levels. The levels must be `dependent`.
+        """
+        done: list[int] = []
+        before = last = state = 0
+        for at in range(count):
+            odd = state > 3
+            number = None if values is None else _number(values[at], odd)
+            number = self.code(coder, before + last, number, odd)
+            done.append(2 * number - (odd * ((number > 0) - (number < 0))))
+            before, last, state = last, abs(number), NEXT[state][number & 1]
+        return done
+
+
+def _number(level: int, odd: bool) -> int:
+    return (level + ((level > 0) - (level < 0))) // 2 if odd else level // 2
+
+
+def dependent(values: np.ndarray) -> bool:
+    """Return whether integers, read in C order, can be told by `Levels.dependent_row`."""
+    state = 0
+    for level in values.ravel().tolist():
+        odd = state > 3
+        if level and level % 2 != odd:
+            return False
+        state = NEXT[state][_number(level, odd) & 1]
+    return True
 
 
 @part("code.adaptive", Card(title="Adaptive context-modelled arithmetic code", paper="arxiv:1907.11900", year=2020,
                             authors="Wiedemann, Kirchhoffer, Matlage, Haase, Marban, Marinc, Neumann, Nguyen, Schwarz, Wiegand, Marpe, Samek",
-                            source="DeepCABAC, section III-B; arithmetic coding after Witten, Neal, Cleary 1987",
+                            source="DeepCABAC, section III-B; range coding after Martin 1979",
                             changes={"bytes"}))  # fmt: skip
 @dataclass(frozen=True)
 class Adaptive:
@@ -222,17 +142,14 @@ class Adaptive:
     def encode(self, array: np.ndarray) -> bytes:
         """Return the code of an integer array, read in C order."""
         coder = Encoder()
-        Levels().row(coder, array.size, np.asarray(array).ravel().tolist())
+        values = np.asarray(array).ravel().tolist()
+        Levels(len(values) >= FINE).row(coder, len(values), values)
         return coder.finish()
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
         """Return the `size` integers (int64) that `encode` was given. Raises Damaged for what cannot be such a code."""
-        return integers(Levels().row(Decoder(data), size))
+        return integers(Levels(size >= FINE).row(Decoder(data), size))
 
 
-def integers(values: list[int]) -> np.ndarray:
-    """Return the numbers as int64. Raises Damaged when one does not fit."""
-    try:
-        return np.array(values, dtype=np.int64)
-    except OverflowError as error:
-        raise Damaged("a number in the coded data is too large") from error
+FINE = 2048
+"""From so many levels on the fine model is the smaller: measured on networks of 1,600 to 270,000 weights."""

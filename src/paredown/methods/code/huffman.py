@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from paredown.core.catalog import Card, part
-from paredown.core.errors import Damaged
-from paredown.methods.code.adaptive import Counts, Decoder, Encoder, integers
+from paredown.core.errors import BadInput, Damaged
+from paredown.core.knob import knob
+from paredown.methods.code.range_coder import Counts, Decoder, Encoder, integers
 
 MAX_LENGTH = 64
 
@@ -29,6 +30,32 @@ def code_lengths(weights: dict[int, int]) -> dict[int, int]:
             lengths[symbol] += 1
         heapq.heappush(heap, (low + high, fresh, left + right))
         fresh += 1
+    return lengths
+
+
+def limited_lengths(weights: dict[int, int], limit: int) -> dict[int, int]:
+    """Return {symbol: length} of the best prefix code with no length above `limit` (Larmore and Hirschberg 1990, package-merge).
+
+    Each symbol is a coin of each face value 2^−1 … 2^−limit; of the cheapest coins worth n − 1 together, a symbol's length is
+    the number of its own. Raises BadInput where 2^limit codes are not enough.
+    """
+    if len(weights) == 1:
+        return dict.fromkeys(weights, 1)
+    if len(weights) > 1 << limit:
+        raise BadInput(f"{len(weights)} symbols have no codes of {limit} bits; take {(len(weights) - 1).bit_length()}")
+    leaves = [(weight, symbol) for symbol, weight in sorted(weights.items(), key=lambda item: (item[1], item[0]))]
+    levels: list[list[tuple[int, int | None]]] = [[*leaves]]
+    for _ in range(limit - 1):
+        below = levels[-1]
+        packages = [(below[at][0] + below[at + 1][0], None) for at in range(0, len(below) - 1, 2)]
+        levels.append(sorted([*leaves, *packages], key=lambda coin: coin[0]))
+    lengths, wanted = dict.fromkeys(weights, 0), 2 * len(weights) - 2
+    for level in reversed(levels):  # a package that is taken takes two coins of the level below
+        taken = [symbol for _, symbol in level[:wanted]]
+        for symbol in taken:
+            if symbol is not None:
+                lengths[symbol] += 1
+        wanted = 2 * taken.count(None)
     return lengths
 
 
@@ -67,14 +94,20 @@ def _header(coder: Encoder | Decoder, lengths: dict[int, int] | None = None) -> 
                            changes={"bytes"}))  # fmt: skip
 @dataclass(frozen=True)
 class Huffman:
-    """Code integers with a canonical Huffman code over their own frequencies; the code lengths are stored in front."""
+    """Code integers with a canonical Huffman code over their own frequencies; the code lengths are stored in front.
+
+    limit: of a code's length in bits, for decoders with tables (doi:10.1145/79147.79150); 0 for none.
+    """
+
+    limit: int = knob(0, low=0, high=32, search=False)
 
     def encode(self, array: np.ndarray) -> bytes:
         """Return the code of an integer array, read in C order: length of the table, table, codes."""
         symbols = np.asarray(array).ravel().tolist()
         if not symbols:
             return b""
-        lengths = code_lengths(Counter(symbols))
+        weights = Counter(symbols)
+        lengths = limited_lengths(weights, self.limit) if self.limit else code_lengths(weights)
         table = canonical(lengths)
         coder = Encoder()
         _header(coder, lengths)

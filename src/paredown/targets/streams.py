@@ -1,0 +1,90 @@
+"""The streams of large tensors in a packed file: the models of levels and of indices, beginning afresh. Needs no torch.
+
+Python is the reference; where the kernels were built, C (`kernels/c/pdn_*.c`) writes and reads the same bytes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+import paredown.kernels.streams as native
+from paredown.core.errors import Damaged
+from paredown.methods.code.adaptive import Levels
+from paredown.methods.code.range_coder import LEFT_OUT, Coder, Decoder, Encoder, context
+
+Kind = str | int
+MOST_PER_BYTE = 8 * 2048
+"""No byte stands for more levels than this: a bit takes at least 1/1420 of one (range_coder.LEAST)."""
+
+
+def write_levels(values: np.ndarray, kinds: Sequence[Kind], fine: bool, trellis: bool) -> bytes:
+    """Return the stream of signed integers in rows: `values` is [rows, size]; each row has the model of its kind."""
+    which, count = _numbered(kinds)
+    if native.built():
+        return native.write_levels(values, which, count, fine, trellis)
+    models = [Levels(fine) for _ in range(count)]
+    coder = Encoder()
+    for row, at in zip(values, which, strict=True):
+        (models[at].dependent_row if trellis else models[at].row)(coder, len(row), row.tolist())
+    return coder.finish()
+
+
+def read_levels(data: bytes, kinds: Sequence[Kind], size: int, fine: bool, trellis: bool) -> np.ndarray:
+    """Return the integers, int64 [rows, size]. Raises Damaged for what cannot be such a stream."""
+    which, count = _numbered(kinds)
+    _bounded(data, len(which) * size)
+    if native.built():
+        return native.read_levels(data, which, count, size, fine, trellis)
+    models = [Levels(fine) for _ in range(count)]
+    coder = Decoder(data)
+    rows = [(models[at].dependent_row if trellis else models[at].row)(coder, size) for at in which]
+    _must_end(coder)
+    return np.array(rows, dtype=np.int64).reshape(len(which), size)
+
+
+def write_indices(values: np.ndarray, width: int) -> bytes:
+    """Return the stream of indices of `width` bits."""
+    if native.built():
+        return native.write_indices(values, width)
+    coder = Encoder()
+    tree(coder, width, values.size, values.tolist())
+    return coder.finish()
+
+
+def read_indices(data: bytes, size: int, width: int) -> np.ndarray:
+    """Return the indices, int64. Raises Damaged for what cannot be such a stream."""
+    _bounded(data, size)
+    if native.built():
+        return native.read_indices(data, size, width)
+    coder = Decoder(data)
+    found = tree(coder, width, size)
+    _must_end(coder)
+    return found
+
+
+def tree(coder: Coder, width: int, size: int, values: list[int] | None = None) -> np.ndarray:
+    """Write or read indices through a binary tree of contexts: most significant bit first, each after those before it."""
+    nodes = [context() for _ in range(1 << width)]
+    done = []
+    for at in range(size):
+        place = 1
+        for bit in range(width - 1, -1, -1):
+            place = 2 * place + coder.bit(nodes[place], None if values is None else values[at] >> bit & 1)
+        done.append(place - (1 << width))
+    return np.array(done, dtype=np.int64)
+
+
+def _numbered(kinds: Sequence[Kind]) -> tuple[list[int], int]:
+    """Return for each row the number of its model, in order of first use, and how many there are."""
+    order = {kind: at for at, kind in enumerate(dict.fromkeys(kinds))}
+    return [order[kind] for kind in kinds], len(order)
+
+
+def _bounded(data: bytes, count: int) -> None:
+    if count > MOST_PER_BYTE * (len(data) + LEFT_OUT + 4):
+        raise Damaged(f"{len(data)} bytes cannot stand for {count} codes")
+
+
+def _must_end(coder: Decoder) -> None:
+    if not coder.ended():
+        raise Damaged("a stream has bytes that nothing reads")
