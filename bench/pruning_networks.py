@@ -14,7 +14,7 @@ processor time; its stages:
 traced    the tool could analyse the network             pruned    it removed some channels, without an error
 runs      finite outputs of the old shapes, batch of 2   trains    one step of SGD: finite, gradients for all that had one
 equals    what the original gives with the removed entries at zero, float64, 1e-9 of the largest output; norms take their
-          statistics over the channels that stay
+          statistics over the channels that stay; constants have the digits of float32, as in a file
 exports   to ONNX, and ONNX Runtime agrees to 1e-3       reloads   from files without pickle in a new process, equal
 
 `equals` zeroes the parameters of the original torch module, by name; neither tool's own masking is used (a softmax

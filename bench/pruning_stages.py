@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from paredown.graph.net import Net
@@ -49,17 +49,31 @@ def unsettle(model: nn.Module) -> None:
 
 
 class InDouble(TorchFunctionMode):
-    """Code that asks for float32 by name gets float64."""
+    """Code that asks for float32 by name gets float64, but for constants: what is computed from no tensor given.
+
+    Those are the numbers that the float32 network has (a table of positions, say), and so those that a file of it stores; in
+    more digits the original would be another network, by 1e-8. They are widened where they meet float64.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call with float64 in the place of float32."""
-        if func is Tensor.float:
-            func = Tensor.double
-        swap = {torch.float32: torch.float64}
-        args = tuple(swap.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
-        return func(
-            *args, **{k: swap.get(v, v) if isinstance(v, torch.dtype) else v for k, v in (kwargs or {}).items()}
-        )
+        """Call with float64 in the place of float32, unless all tensors are constants; then what comes out is one."""
+        kwargs, read = kwargs or {}, [x for x in tree_leaves((args, kwargs or {})) if isinstance(x, Tensor)]
+        if all(hasattr(x, "is_constant") for x in read):
+            made = func(*args, **kwargs)
+            for x in tree_leaves(made):
+                if isinstance(x, Tensor):
+                    x.is_constant = True
+            return made
+        func = Tensor.double if func is Tensor.float else func
+        args, kwargs = tree_map(widened, (args, kwargs))
+        return func(*args, **kwargs)
+
+
+def widened(leaf: Any) -> Any:
+    """Return float64 for float32, and a float64 tensor for a constant of float32."""
+    if isinstance(leaf, Tensor):
+        return leaf.double() if hasattr(leaf, "is_constant") and leaf.dtype == torch.float32 else leaf
+    return torch.float64 if leaf is torch.float32 else leaf
 
 
 def masked(model: nn.Module, masks: Masks) -> nn.Module:

@@ -34,7 +34,8 @@ def outcome(document: dict[str, Any]) -> list[str]:
         lines.append(f"best: {best['file_bytes']:,} bytes, test {found}{against}")
         for file in best["artifacts"]:
             same = f"{file['mismatches']} mismatches of {file['n']}"
-            lines.append(f"  {file['path']}  {file['bytes']:,} B, test {file['test']:.4f}, {same}")
+            others = "".join(f", {name} {size:,} B" for name, size in (file.get("beside") or {}).items())
+            lines.append(f"  {file['path']}  {file['bytes']:,} B, test {file['test']:.4f}, {same}{others}")
     if chosen := document.get("chosen"):
         odds = f"expected on test {chosen['expected']:.4f}, probability to show the floor {chosen['probability']:.2f}"
         lines.append(f"chosen: {chosen['how']} ({odds})")

@@ -16,6 +16,7 @@ CLAIMS = {
     "05_what_it_costs.py": r"claim: 12,501,632 MACs; MicroNet's score on CIFAR-100 would be 0\.\d+, passes: None",
     "06_why_did_accuracy_drop.py": r"claim: 0\.9\d+ -> 0\.\d+, first cause channel_ranges, undone [+]0\.\d+, after it 0\.9\d+",
     "07_prune_any_network.py": r"claim: \d+ -> \d+ parameters, 0\.9\d+ -> 0\.9\d+; 2:4 \d+ -> \d+ bytes, 0\.9\d+",
+    "08_deep_compression.py": r"claim: \d+ -> \d+ bytes, [2-9]\d times smaller, test 0\.9\d+ -> 0\.9\d+",
     "04_a_new_method.py": r"claim: \d+ of \d+ parameters are not zero, \d+ -> \d+ bytes, test 0\.9\d+",
 }
 

@@ -1,5 +1,6 @@
 """Packed files predict what the network does that they come from."""
 
+import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from frozen_nets import digits, mlp, network, trained
 
-from paredown.core.artifact import sha256_of
+from paredown.core.artifact import Artifact, sha256_of
 from paredown.core.errors import BadInput, Damaged
 from paredown.core.work import Work
 from paredown.graph.capture import capture
@@ -20,7 +21,7 @@ from paredown.methods.prune.weights import Weights
 from paredown.methods.quantize.uniform import Uniform
 from paredown.methods.share.kmeans import Kmeans
 from paredown.targets.onnx import Onnx
-from paredown.targets.packed import Packed
+from paredown.targets.packed import Packed, arrays_of
 from paredown.zoo.lenet import lenet_300_100
 
 
@@ -128,3 +129,12 @@ def test_masked_floats_take_what_they_and_their_places_do(sparsity: float, tmp_p
     sizes = [net.slot(name)().numel() for name, _ in net.weighted()]
     entropy = -sparsity * np.log2(sparsity) - (1 - sparsity) * np.log2(1 - sparsity)
     assert found == pytest.approx(sum(sizes) * ((1 - sparsity) * 4 + entropy / 8), rel=0.03)
+
+
+def test_general_compressors_are_told_beside(tmp_path: Path) -> None:
+    frozen = freeze(mlp())
+    artifact = Packed().write(frozen, tmp_path)
+    assert set(artifact.beside) == {"zstd -19", "xz -9"} and all(size > 100 for size in artifact.beside.values())
+    codes = b"".join(a.tobytes() for stored in frozen.tensors.values() for a in arrays_of(stored))
+    assert len(lzma.compress(codes, preset=9)) == artifact.beside["xz -9"]
+    assert Artifact.of_json(artifact.to_json()) == artifact

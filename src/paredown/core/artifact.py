@@ -12,7 +12,8 @@ from paredown.core.metric import Quality
 class Artifact:
     """A written file. `bytes` is its size on disk; `itemised` splits it by what the bytes hold and sums to it.
 
-    `mismatches` counts, over `n` inputs, the predictions that differ from the model the file came from.
+    `mismatches` counts, over `n` inputs, the predictions that differ from the model the file came from. `beside`: what general
+    compressors make of the same tensors, {compressor: bytes}, where that was tried.
     """
 
     target: str
@@ -23,10 +24,11 @@ class Artifact:
     mismatches: int = 0
     n: int = 0
     quality: Quality | None = None
+    beside: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return the artifact as a JSON object."""
-        data = {**vars(self), "itemised": dict(self.itemised)}
+        data = {**vars(self), "itemised": dict(self.itemised), "beside": dict(self.beside)}
         data["quality"] = self.quality.to_json() if self.quality else None
         return data
 

@@ -111,6 +111,7 @@ class File:
     on_disk: str
     mismatches: str
     value: str
+    beside: str = ""
 
     @property
     def sums(self) -> bool:
@@ -138,8 +139,13 @@ def _file(row: Json, folder: Path, split: str) -> File:
     link = here.relative_to(folder).as_posix() if here is not None and here.is_relative_to(folder) else ""
     path, total = str(here or row.get("path", "")), sum(v for _, v in items)
     return File(
-        row["target"], path, link, whole, shown, total, row.get("sha256", ""), _on_disk(here, row), mismatches, stated
+        row["target"], path, link, whole, shown, total, row.get("sha256", ""), _on_disk(here, row), mismatches, stated, _beside(row)
     )  # fmt: skip
+
+
+def _beside(row: Json) -> str:
+    found = [f"{name} {words.plain(size)}" for name, size in (row.get("beside") or {}).items()]
+    return f"The same tensors without the architecture: {', '.join(found)} bytes." if found else ""
 
 
 def _here(row: Json, folder: Path) -> Path | None:

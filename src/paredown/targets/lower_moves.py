@@ -272,7 +272,9 @@ def repeated(g: Graph, node: Node) -> str:
         return g.emit("Tile", name, g.ints(*counts))
     if not g.stored_only(source):
         raise BadInput(f"repeat at {node.name} repeats what has a batch as often as the batch is large")
-    return g.known(g.emit("Tile", name, _with_batch(g, given, counts)), [a * b for a, b in zip(held, counts, strict=True)])
+    return g.known(
+        g.emit("Tile", name, _with_batch(g, given, counts)), [a * b for a, b in zip(held, counts, strict=True)]
+    )
 
 
 def _with_batch(g: Graph, given: list[Any], sizes: list[int]) -> str:

@@ -335,9 +335,5 @@ def apply(
 
 def _run_of(folder: Path, document: dict[str, Any]) -> Run:
     rows = document["best"]["artifacts"] if document["best"] else []
-    best = (
-        Artifact(**{k: rows[0][k] for k in ("target", "path", "bytes", "sha256", "itemised", "mismatches", "n")})
-        if rows
-        else None
-    )
+    best = Artifact.of_json({k: v for k, v in rows[0].items() if k != "quality"}) if rows else None
     return Run(folder, document, best, tuple(document["frontier"]))

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.codec import CodecContract
 from paredown.core.errors import BadInput, Damaged
-from paredown.methods.code.huffman import Huffman, canonical, code_lengths
+from paredown.methods.code.huffman import Huffman, canonical, code_lengths, limited_lengths
 
 
 class TestHuffman(CodecContract):
@@ -118,3 +119,40 @@ def test_rubbish_is_damage_or_integers_in_bounded_time(data: bytes, size: int) -
 def test_data_without_a_table_is_damage(data: bytes) -> None:
     with pytest.raises(Damaged):
         Huffman().decode(data, 5)
+
+
+def least_limited(counts: list[int], limit: int) -> int:
+    """Return the least total length of a code with lengths up to `limit`, by trying all lengths that Kraft allows."""
+    ways = product(range(1, limit + 1), repeat=len(counts))
+    return min(sum(n * w for n, w in zip(counts, way, strict=True)) for way in ways if sum(2.0**-n for n in way) <= 1)
+
+
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=5), st.integers(3, 5))
+@settings(max_examples=40, deadline=None)
+def test_no_code_within_the_limit_is_shorter(counts: list[int], limit: int) -> None:
+    lengths = limited_lengths(dict(enumerate(counts)), limit)
+    assert max(lengths.values()) <= limit
+    assert sum(counts[i] * n for i, n in lengths.items()) == least_limited(counts, limit)
+
+
+@given(weights)
+@settings(max_examples=100, deadline=None)
+def test_a_limit_that_does_not_bind_changes_no_total(counts: dict[int, int]) -> None:
+    free, bound = code_lengths(counts), limited_lengths(counts, 32)
+    assert sum(counts[s] * n for s, n in free.items()) == sum(counts[s] * n for s, n in bound.items())
+    tight = limited_lengths(counts, max(1, (len(counts) - 1).bit_length()))
+    assert len(counts) == 1 or sum(2.0**-n for n in tight.values()) <= 1
+
+
+def test_a_limited_code_is_read_back_and_costs_little() -> None:
+    a, b, values = 1, 1, []
+    for symbol in range(18):
+        values += [symbol] * a
+        a, b = b, a + b
+    array = np.array(values)
+    free, bound = Huffman().encode(array), Huffman(8).encode(array)
+    assert max(limited_lengths(Counter(values), 8).values()) == 8
+    assert Huffman().decode(bound, array.size).tolist() == values
+    assert len(free) <= len(bound) <= 1.05 * len(free)
+    with pytest.raises(BadInput, match="take 5"):
+        Huffman(4).encode(array)

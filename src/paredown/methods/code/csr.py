@@ -94,8 +94,7 @@ class Csr:
         if rows == 0 or size % rows:
             raise Damaged(f"{size} integers are no matrix of {rows} rows")
         columns = size // rows
-        pointers = np.zeros(rows + 1, dtype=np.int64)
-        pointers[1:] = reader.fields(width_of(count), rows)
+        pointers = np.pad(reader.fields(width_of(count), rows).astype(np.int64), (1, 0))
         if pointers[-1] != count or (np.diff(pointers) < 0).any():
             raise Damaged("the row pointers do not rise to the number of entries")
         indices = reader.fields(width_of(columns - 1), count).astype(np.int64)

@@ -107,7 +107,7 @@ def load_balance(work: np.ndarray, depth: int) -> float:
 
     work: cycles of each element for each activation, [activations, elements]. One activation is broadcast a cycle, as
     long as every element's queue has a free place, of `depth`; an element takes the next from its queue in the cycle after
-    it ended the last, and one without entries for it takes none of its time.
+    it ended the last, and one without entries for it takes none of its time. 1 where there is no work.
     """
     if depth < 1:
         raise BadInput(f"depth={depth!r} is out of range; from 1")
@@ -120,8 +120,7 @@ def load_balance(work: np.ndarray, depth: int) -> float:
         sent = max(sent + 1, free)
         begun[at] = np.maximum(ended, sent)
         ended = begun[at] + work[at]
-    cycles = int(ended.max()) if many else 0
-    return float(work.sum()) / (cycles * elements) if cycles else 1.0
+    return float(work.sum()) / (int(ended.max()) * elements) if work.any() else 1.0
 
 
 @part("code.eie", Card(title="EIE's compressed sparse columns", paper="arxiv:1602.01528", year=2016,
@@ -170,8 +169,8 @@ class Eie:
             reader.values(0)
             reader.end()
             return np.zeros(size, dtype=np.int64)
-        pointers = np.zeros((elements, columns + 1), dtype=np.int64)
-        pointers[:, 1:] = reader.fields(width, elements * columns).reshape(elements, columns)
+        told = reader.fields(width, elements * columns).astype(np.int64).reshape(elements, columns)
+        pointers = np.pad(told, ((0, 0), (1, 0)))
         if (np.diff(pointers) < 0).any():
             raise Damaged("the column pointers fall")
         ends = np.cumsum(pointers[:, -1])

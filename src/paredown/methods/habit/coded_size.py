@@ -9,28 +9,12 @@ from torch import Tensor
 
 from paredown.core.catalog import Card, part
 from paredown.core.knob import knob
+from paredown.graph.code_length import level_bits
 from paredown.graph.net import Net
 from paredown.graph.slots import LearnedStep
 
 REFRESH = 8
 """Steps between two looks at the codes' histogram."""
-
-
-def adaptive_bits(counts: Tensor) -> Tensor:
-    """Return, for each row of level counts, the bits an adaptive Krichevsky–Trofimov code takes for those symbols.
-
-    The alphabet is the smallest symmetric one that holds all the symbols seen. counts: (tensors × levels), with the
-    zero level in the middle. Krichevsky & Trofimov 1981, eq. 2: −log2 of Γ(K/2) ∏Γ(n+½) / (Γ(½)^K Γ(N+K/2)).
-    """
-    counts = counts.double()
-    middle = counts.shape[1] // 2
-    away = (torch.arange(counts.shape[1], device=counts.device) - middle).abs()
-    widest = ((counts > 0) * away).amax(1)
-    inside = away[None] <= widest[:, None]
-    size = 2 * widest + 1.0
-    total = counts.sum(1)
-    terms = (torch.lgamma(counts + 0.5) - math.lgamma(0.5)) * inside
-    return -(torch.lgamma(size / 2) - torch.lgamma(size / 2 + total) + terms.sum(1)) / math.log(2)
 
 
 @part("habit.coded_size", Card(title="Entropy-penalised quantization", paper="arxiv:1905.08318", year=2019,
@@ -43,7 +27,7 @@ class CodedSize:
 
     The length is −log2 of each level's smoothed frequency in its tensor, linear between levels, so that weights and
     steps have a gradient; every 8 steps the frequencies are taken afresh and log λ moves with the relative
-    error of the adaptive code's size against an aim that falls geometrically to `bytes` over the first half.
+    error of the codes' size in the packed file (`graph.code_length`) against an aim that falls geometrically to `bytes` over the first half.
 
     bytes: what the codes of all learned tensors should take together, steps and architecture not included.
     """
@@ -64,18 +48,20 @@ class CodedSize:
         reach = max(slot.high for slot in slots) + 2
         rows = _rows(tuple(sizes), levels.device) * (2 * reach + 1) + reach
         if state["count"] % REFRESH == 0:
-            self._refresh(state, levels.detach(), rows, (len(sizes), 2 * reach + 1))
+            self._refresh(state, levels.detach(), rows, (sizes, 2 * reach + 1))
         state["count"] += 1
         below = levels.detach().floor()
         at = rows + below.long()
         low, high = state["cost"][at], state["cost"][at + 1]
         return math.exp(state["log_rate"]) * (low + (levels - below) * (high - low)).sum() / 8
 
-    def _refresh(self, state: dict, levels: Tensor, rows: Tensor, shape: tuple[int, int]) -> None:
-        counts = torch.bincount(rows + levels.round().long(), minlength=shape[0] * shape[1]).view(shape).float()
+    def _refresh(self, state: dict, levels: Tensor, rows: Tensor, shape: tuple[list[int], int]) -> None:
+        sizes, width = shape
+        whole = levels.round().long()
+        counts = torch.bincount(rows + whole, minlength=len(sizes) * width).view(-1, width).float()
         near = counts + 0.075 * (torch.roll(counts, 1, 1) + torch.roll(counts, -1, 1)) + 0.1
         state["cost"] = -torch.log2(near / near.sum(1, keepdim=True)).flatten()
-        now = float(adaptive_bits(counts).sum()) / 8
+        now = sum(level_bits(part.numpy()) for part in whole.cpu().split(sizes)) / 8
         state["first"] = state["first"] or max(now, self.bytes)
         aim = self.bytes * (state["first"] / self.bytes) ** max(0.0, 1 - 2 * state["t"])
         error = max(-0.3, min(0.3, (now - aim) / aim))
