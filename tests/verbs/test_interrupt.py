@@ -31,11 +31,11 @@ def test_ctrl_c_says_how_to_go_on_and_resume_does(tmp_path: Path) -> None:
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=400)
     assert process.returncode == 130, said
     assert "go on with --resume" in said and "Traceback" not in said
 
     again = started(tmp_path, "--trials", "2", "--resume", "--json", "--quiet")
-    out, said = again.communicate(timeout=240)
+    out, said = again.communicate(timeout=600)
     assert again.returncode == 0, said
     assert json.loads(out)["trials"] == 2
