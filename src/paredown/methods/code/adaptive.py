@@ -123,7 +123,7 @@ def _number(level: int, odd: bool) -> int:
 def dependent(values: np.ndarray) -> bool:
     """Return whether integers, read in C order, can be told by `Levels.dependent_row`."""
     state = 0
-    for level in values.ravel().tolist():
+    for level in map(int, values.flat):  # one by one: most are found out within a few
         odd = state > 3
         if level and level % 2 != odd:
             return False
