@@ -13,6 +13,7 @@ from paredown.core.errors import Damaged
 from paredown.graph.freeze import freeze
 from paredown.graph.frozen import Blocks, Frozen, Hashed, Rounded, Shared, Stored, Vectors
 from paredown.graph.hashing import hashed
+from paredown.graph.patterns import table, whole_number, width
 from paredown.kernels import decoder
 from paredown.kernels.library import built
 from paredown.targets.container import APART, read, write
@@ -65,6 +66,16 @@ def test_random_networks_and_any_tensor_of_them_alone(seed: int) -> None:
 
 def test_a_trained_network() -> None:
     assert_read(freeze(mlp()))
+
+
+@pytest.mark.parametrize("number", ["int4", "uint3", "q3.2", "q1.15", *decoder.NUMBERS[3:]])
+def test_a_code_stands_for_the_same_number(number: str) -> None:
+    whole = whole_number(number)
+    kind, bits, fraction = whole if whole else (number, width(number), 0)
+    wanted = table(number)
+    for code in range(0, len(wanted), max(1, len(wanted) // 512)):
+        found = decoder.value(kind, code, bits, fraction)
+        assert np.float32(found) == wanted[code] or (np.isnan(found) and np.isnan(wanted[code])), code
 
 
 @pytest.mark.parametrize("buckets", [1, 7, 4096])

@@ -20,6 +20,7 @@ from paredown.methods.edit.fold_batchnorm import FoldBatchnorm
 from paredown.methods.prune.weights import Weights
 from paredown.methods.quantize.uniform import Uniform
 from paredown.methods.share.kmeans import Kmeans
+from paredown.targets.deliver import handed_over
 from paredown.targets.onnx import Onnx
 from paredown.targets.packed import Packed, arrays_of
 from paredown.zoo.lenet import lenet_300_100
@@ -133,7 +134,9 @@ def test_masked_floats_take_what_they_and_their_places_do(sparsity: float, tmp_p
 
 def test_general_compressors_are_told_beside(tmp_path: Path) -> None:
     frozen = freeze(mlp())
-    artifact = Packed().write(frozen, tmp_path)
+    written = Packed().write(frozen, tmp_path)
+    artifact = handed_over(written, frozen)
+    assert not written.beside and not handed_over(Onnx().write(frozen, tmp_path), frozen).beside
     assert set(artifact.beside) == {"zstd -19", "xz -9"} and all(size > 100 for size in artifact.beside.values())
     codes = b"".join(a.tobytes() for stored in frozen.tensors.values() for a in arrays_of(stored))
     assert len(lzma.compress(codes, preset=9)) == artifact.beside["xz -9"]

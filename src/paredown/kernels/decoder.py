@@ -106,3 +106,9 @@ def bucket(entry: int, seed: int, values: int) -> tuple[int, float]:
     negative = ctypes.c_int()
     found = library().pdn_bucket(_U32(entry), _U32(seed), _U32(values), ctypes.byref(negative))
     return found, -1.0 if negative.value else 1.0
+
+
+def value(number: str, code: int, bits: int, fraction: int = 0) -> float:
+    """Return what a code of a number format of NUMBERS stands for, by the decoder's own arithmetic."""
+    tensor = Tensor(number=NUMBERS.index(number), bits=bits, fraction=fraction)
+    return library().pdn_value(ctypes.byref(tensor), code)

@@ -16,7 +16,7 @@ from paredown.cost.measure import Repeats
 from paredown.cost.measure import measure as timed
 from paredown.graph.frozen import Frozen
 from paredown.targets.onnx import Onnx
-from paredown.targets.packed import Packed
+from paredown.targets.packed import Packed, beside
 from paredown.targets.runtime import Predict, predictor
 
 TARGETS = ("packed", "onnx")
@@ -63,6 +63,11 @@ def deliver(
     wrong = int((scores.argmax(1) != source.argmax(1)).sum())
     measured = quality(task.metric, role, scores, task.splits[role].y, confidence)
     return replace(artifact, quality=measured, mismatches=wrong, n=len(scores))
+
+
+def handed_over(artifact: Artifact, frozen: Frozen) -> Artifact:
+    """Return a packed file's artifact with what general compressors make of the same tensors; others as they are."""
+    return replace(artifact, beside=beside(frozen)) if artifact.target == "packed" else artifact
 
 
 def latency_ms(predict: Predict, sample: np.ndarray, repeats: int = 50) -> dict[str, float]:

@@ -18,14 +18,14 @@ from paredown.targets.container import read, write
 from paredown.targets.lower import build
 from paredown.targets.runtime import Predict, predictor
 
-BESIDE_MOST = 1 << 24
+BESIDE_MOST = 1 << 26
 """Bytes of tensors beyond which general compressors are not tried: they take a second for two million."""
 
 
 def beside(frozen: Frozen) -> dict[str, int]:
     """Return {"zstd -19": bytes, "xz -9": bytes} of the same tensors: codes as whole bytes, steps and tables as floats; no architecture.
 
-    Nothing for tensors of more than 16 MiB.
+    Nothing for tensors of more than 64 MiB. For what is handed over, not for each trial: it takes longer than packing.
     """
     data = b"".join(array.tobytes() for stored in frozen.tensors.values() for array in arrays_of(stored))
     if not 0 < len(data) <= BESIDE_MOST:
@@ -50,7 +50,7 @@ class Packed:
         data, items = write(net)
         path = folder / "model.pdn"
         write_whole(path, data)
-        return Artifact("packed", str(path), len(data), sha256_of(path), items, beside=beside(net))
+        return Artifact("packed", str(path), len(data), sha256_of(path), items)
 
     def load(self, path: Path) -> Predict:
         """Return `predict(inputs) -> scores` for a file. Raises Damaged or BadInput."""

@@ -9,7 +9,7 @@ from paredown.core.store import Store, read_json
 from paredown.data.tasks import load
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
-from paredown.targets.deliver import backend, deliver
+from paredown.targets.deliver import backend, deliver, handed_over
 from paredown.train.data import Data
 from paredown.train.evaluate import scores
 
@@ -34,12 +34,8 @@ def export(
         raise BadInput(f"task {data.name} is not the data that run {folder} was made with; its digest differs")
     net = Net.load(store.candidate_folder(candidate.id) / "net")
     source, frozen = scores(net, Data.of(data, "val")), freeze(net)
-    return [
-        deliver(
-            frozen, source, data, "val", target, Path(out) if out is not None else folder / "exports" / candidate.id
-        )
-        for target in targets
-    ]
+    place = Path(out) if out is not None else folder / "exports" / candidate.id
+    return [handed_over(deliver(frozen, source, data, "val", target, place), frozen) for target in targets]
 
 
 def located(run: Any) -> tuple[Path, str]:

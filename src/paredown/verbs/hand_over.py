@@ -14,7 +14,7 @@ from paredown.core.store import Store, write_whole
 from paredown.core.task import Task
 from paredown.graph.freeze import freeze
 from paredown.graph.net import Net
-from paredown.targets.deliver import backend, deliver
+from paredown.targets.deliver import backend, deliver, handed_over
 from paredown.train.data import Data
 from paredown.train.evaluate import scores
 
@@ -31,7 +31,9 @@ def hand_over(
     source = scores(net, held)
     artifacts = []
     for target in targets:
-        made = deliver(frozen, source, data, "test", target, store.folder / "artifacts", confidence)
+        made = handed_over(
+            deliver(frozen, source, data, "test", target, store.folder / "artifacts", confidence), frozen
+        )
         engine = backend(target)
         final = store.folder / f"best{engine.suffix}"
         Path(made.path).replace(final)
