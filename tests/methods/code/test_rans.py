@@ -5,7 +5,7 @@ from math import log2
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from contracts.codec import CodecContract
@@ -130,6 +130,7 @@ def test_one_symbol_takes_its_table_alone() -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 3000))
+@example(b"\x0e\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x03", 1)  # a table longer than the data, with an escape
 @settings(max_examples=200, deadline=None)
 def test_rubbish_is_damage_or_integers_in_bounded_time(data: bytes, size: int) -> None:
     start = time.process_time()

@@ -107,12 +107,16 @@ class Reader:
                 return value
         raise Damaged("the coded data has no number where one must be")
 
+    def take(self, length: int) -> bytes:
+        """Return the next `length` bytes."""
+        start, self.at = self.at, self.at + length
+        if self.at > len(self.data):
+            raise Damaged(f"{len(self.data)} bytes of coded data cannot hold the {length} that must follow byte {start}")
+        return self.data[start : self.at]
+
     def fields(self, width: int, count: int) -> np.ndarray:
         """Return `count` fields of `width` bits as uint64; they are in the data before anything is allocated."""
-        self.at, start = self.at + -(-width * count // 8), self.at
-        if self.at > len(self.data):
-            raise Damaged(f"{len(self.data)} bytes of coded data cannot hold {count} fields of {width} bits")
-        return unpack(self.data[start : self.at], width, believable(count))
+        return unpack(self.take(-(-width * count // 8)), width, believable(count))
 
     def values(self, count: int, nonzero: bool = False) -> np.ndarray:
         """Return `count` values, int64, as `Writer.values` wrote them."""

@@ -178,9 +178,7 @@ class Rans:
         if not believable(size):
             return np.zeros(0, dtype=np.int64)
         reader = Reader(data)
-        length = reader.number(len(data))
-        table, escape = _table(Decoder(data[reader.at : reader.at + length]))
-        reader.at += length
+        table, escape = _table(Decoder(reader.take(reader.number(len(data)))))
         others = reader.values(reader.number(size)) if escape else np.zeros(0, dtype=np.int64)
         symbols = integers([*(symbol for symbol, _ in table), 0])
         slots = _slots(data[reader.at :], [freq for _, freq in table] + ([escape] if escape else []), size)
