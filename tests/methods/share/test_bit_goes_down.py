@@ -163,6 +163,10 @@ def test_vectors_are_kernels_and_layers_are_done_in_order() -> None:
     assert not work.notes  # of eight kernels a quarter are centroids
     first = BitGoesDown(4).apply(net, Work({"calib": (x * 3, None)}))
     assert not torch.equal(first.slot("fc.weight")(), out.slot("fc.weight")())
+    work = Work({"calib": (x, None)}).scoped("share.bit_goes_down", {"calib"})
+    real = BitGoesDown(4, real_first=True).apply(net, work)
+    assert torch.equal(real.slot("stem.weight")(), net.slot("stem.weight")())
+    assert [note.layer for note in work.notes] == ["stem.weight"]
     two = BitGoesDown(4, kernels=2).apply(net, Work({"calib": (x, None)}))
     assert two.slot("wide.weight").centroids.shape == (1, 4, 18)
 

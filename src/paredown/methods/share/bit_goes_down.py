@@ -121,14 +121,16 @@ class BitGoesDown:
     layer with kernels is that many whole ones (9 numbers of 3×3; 1 are the paper's small blocks, 2 its large). length: of
     a vector of a 1×1 convolution or a linear layer, 4 or 8 there. rounds: of E-step and M-step, at most. activations:
     "place", vectors are weighed by what they themselves are multiplied with, or "stacked", by what all of the layer's
-    vectors are, as in the paper.
+    vectors are, as in the paper. real_first: leave the first layer real, as the paper does.
 
     Layers are done in order, each on what the layers before, already quantized, make of the samples. Fine-tune the
-    centroids afterwards by distillation, a `train.finetune` with a teacher: they are the trained parameter (section 3.4).
+    centroids afterwards by distillation: they are the trained parameter (section 3.4). That is a `train.finetune` whose loss
+    names its teacher, as "self" would be the network with its shared vectors; `habit.centroids` with half stores their tables in
+    float16.
 
     Differs from the paper: "place" instead of "stacked"; EM starts from k-means instead of random vectors and stops where
-    the codes do; an empty cluster goes beside the largest, whose centroid stays where it is; tables are float32, not
-    float16; all layers, the first too; layer-wise fine-tuning between layers is left to the training after.
+    the codes do; an empty cluster goes beside the largest, whose centroid stays where it is; the first layer is shared
+    unless `real_first`; layer-wise fine-tuning between layers is left to the training after.
     """
 
     clusters: int = knob(256, low=2, high=4096, log=True)
@@ -136,16 +138,20 @@ class BitGoesDown:
     length: int = knob(4, among=(2, 4, 8, 16))
     rounds: int = knob(100, low=1, high=10_000, log=True, search=False)
     activations: str = knob("place", among=("place", "stacked"))
+    real_first: bool = knob(False, among=(False, True), search=False)
 
     def apply(self, net: Net, work: Work) -> Net:
         """Return a copy of `net` whose weights are tables of vectors; weights that are left alone are noted."""
         held, x = net.copy(), work.use("calib")[0]
         able, nodes = list(learnable(held, work.skip)), dict(net.weighted())
+        first = next(iter(nodes), None) if self.real_first else None
         for name in able:
             node, weight = nodes[name], held.slot(name)().detach()
             length = self.length_of(weight)
             clusters = max(2, min(self.clusters, weight.numel() // length // 4))
-            if node.op not in LAYERS:
+            if name == first:
+                work.skip(str(name), "the first layer stays real")
+            elif node.op not in LAYERS:
                 work.skip(str(name), f"what {node.op} multiplies is not laid out as windows")
             elif why := obstacle(weight.shape, length, clusters):
                 work.skip(str(name), why)
