@@ -171,7 +171,7 @@ class StepContract:
     def test_it_notes_every_layer_it_left_alone(self) -> None:
         for name, net in self.nets().items():
             out, work = self.run(net)
-            noted = {note.layer for note in work.notes}
+            noted = {note.layer for note in work.notes if note.curve is None}
             assert all(note.text and note.step == self.part().part_name for note in work.notes)
             for weight, node in net.weighted():
                 unchanged = weight in out.slot_names() and self.untouched(net, out, weight)

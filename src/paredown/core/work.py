@@ -12,16 +12,32 @@ SERVICES = {
 
 
 @dataclass(frozen=True)
+class Curve:
+    """What a step measured along one of its settings, for a person to see.
+
+    along, of: in words, what the two numbers of a point are. points: (setting, what came of it), ascending. taken: the
+    setting that the step then took.
+    """
+
+    along: str
+    of: str
+    points: tuple[tuple[float, float], ...]
+    taken: float
+
+
+@dataclass(frozen=True)
 class Note:
-    """One remark: which step said it, about which layer, and what."""
+    """One remark: which step said it, about which layer, and what; with a curve, what it measured there."""
 
     step: str
     layer: str
     text: str
+    curve: Curve | None = None
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """Return the note as a JSON object."""
-        return dict(vars(self))
+        said = {"step": self.step, "layer": self.layer, "text": self.text}
+        return said if self.curve is None else {**said, "curve": dict(vars(self.curve))}
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,10 @@ class Work:
     def skip(self, layer: str, why: str) -> None:
         """Say that `layer` was left alone, and why."""
         self.notes.append(Note(self.step, layer, why))
+
+    def show(self, layer: str, text: str, curve: Curve) -> None:
+        """Say what was measured for `layer`, which was not left alone by that."""
+        self.notes.append(Note(self.step, layer, text, curve))
 
     def scoped(self, step: str, needs: Iterable[str]) -> "Work":
         """Return the same work for one step, with only the services it `needs`; notes go to the same list."""

@@ -18,7 +18,7 @@ def panel(tried: Tried, record: Record, kind: str) -> dict[str, Any]:
         "id": tried.id, "kind": _kind(kind, record), "facts": facts(tried, record),
         "spec": words.spec(tried.described.get("spec", {})),
         "steps": [words.step(s) for s in tried.described.get("recipe") or ()],
-        "notes": [f"{n.get('layer', '')}: {n.get('text', '')} ({n.get('step', '')})" for n in tried.notes],
+        "notes": [f"{n.get('layer', '')}: {n.get('text', '')} ({n.get('step', '')})" for n in tried.notes if "curve" not in n],
         "failed": str(tried.result.get("failed") or ""),
     }  # fmt: skip
 

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from paredown.core.store import write_whole
-from paredown.reports import answers, candidates, chart, drop, headline, origin, sureness, tables
+from paredown.reports import answers, candidates, chart, curves, drop, headline, origin, sureness, tables
 from paredown.reports.read import Record, Tried, read
 
 HERE = Path(__file__).parent
@@ -59,9 +59,9 @@ def _lead(record: Record, lead: Tried | None) -> dict[str, Any]:
     shown["undiagnosed"] = _undiagnosed(record)
     if lead is None:
         empty = dict.fromkeys(("counted", "uncounted", "measured", "modelled", "notes"), ())
-        return {**shown, **empty, "story": None, "layers": None, "recipe": ""}
+        return {**shown, **empty, "story": None, "layers": None, "curves": (), "recipe": ""}
     return {
-        **shown, "story": tables.story(lead, record), "layers": tables.layers(lead), "counted": tables.counted(lead),
+        **shown, "story": tables.story(lead, record), "layers": tables.layers(lead), "curves": curves.view(lead.notes), "counted": tables.counted(lead),
         "uncounted": tables.uncounted(lead), "measured": tables.measured(lead, record), "modelled": tables.modelled(lead), "notes": tables.notes(lead),
         "recipe": origin.recipe_yaml(lead),
     }  # fmt: skip

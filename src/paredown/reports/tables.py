@@ -211,4 +211,5 @@ def _spread(seen: Json) -> str:
 
 def notes(tried: Tried) -> list[tuple[str, str, str]]:
     """Return (step, layer, why) of everything that was left alone."""
-    return [tuple(str(note.get(key, "")) for key in ("step", "layer", "text")) for note in tried.notes]  # type: ignore[misc]
+    keys = ("step", "layer", "text")
+    return [tuple(str(n.get(key, "")) for key in keys) for n in tried.notes if "curve" not in n]  # type: ignore[misc]

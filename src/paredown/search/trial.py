@@ -92,7 +92,7 @@ class Bench:
 
 def run(
     candidate: Candidate, bench: Bench, told: Callable[[str], None] | None = None
-) -> tuple[Result, list[dict[str, str]]]:
+) -> tuple[Result, list[dict[str, Any]]]:
     """Return the candidate's result and its notes; its network and files are written below `bench.folder`.
 
     Raises OutOfTime when the bench's deadline passes. Input that a step refuses makes a failed result, not an error.
@@ -111,7 +111,7 @@ def run(
 
 def trained(
     candidate: Candidate, bench: Bench, told: Callable[[str], None] | None = None
-) -> tuple[Net, list[dict[str, Any]], list[dict[str, str]]]:
+) -> tuple[Net, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return (network, story, notes) after the whole recipe, going on from the longest prefix that is stored."""
     candidate.recipe.check()
     ids = candidate.prefix_ids()

@@ -47,6 +47,20 @@ def test_groups_times_ratios_evaluations_and_each_of_one_group_alone() -> None:
     assert found == Scan(("0.weight", "2.weight"), (0.25, 0.5), 5.0, ((1.0, 2.0), (3.0, 4.0)))
 
 
+def test_each_groups_curve_is_noted_with_what_was_taken() -> None:
+    """A-S4-12: what the report draws is what was measured; the share that went is the network's."""
+    net = small_mlp()
+    work, step = labelled(net), Sensitivity(0.1, judge="loss", ratios=(0.25, 0.5))
+    out = step.apply(net, work)
+    found = scan(thinning_of(net, L1(), work), step.ratios, error_by("loss", work))
+    curves = {note.layer: note.curve for note in work.notes if note.curve}
+    assert list(curves) == list(found.groups) == ["0.weight", "2.weight"]
+    for at, (name, curve) in enumerate(curves.items()):
+        assert curve.points == ((0.0, found.whole), *zip(step.ratios, found.errors[at], strict=True))
+        before, after = net.slot(name)().shape[0], out.slot(name)().shape[0]
+        assert curve.taken == 1 - after / before and "calibration" in curve.of
+
+
 def with_dead(layer: int, share: float) -> Net:
     """Return the multilayer perceptron in which a share of one layer's units does nothing."""
     net = small_mlp()

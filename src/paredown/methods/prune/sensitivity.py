@@ -7,13 +7,15 @@ from paredown.core.catalog import Card, part
 from paredown.core.errors import BadInput
 from paredown.core.kinds import Score
 from paredown.core.knob import check_fields, knob
-from paredown.core.work import Work
+from paredown.core.work import Curve, Work
 from paredown.cost.priced import priced
 from paredown.graph.net import Net
 from paredown.graph.rating import JUDGES, error_by
 from paredown.graph.thinning import Thinning, filled, price_of, reachable, stayed, thinning_of
 from paredown.methods.score.l1 import L1
 
+ERRORS = {"metric": "the error on validation", "loss": "the cross-entropy on calibration"}
+"""What a judge's error is, in words."""
 STEPS = 40
 """Halvings of the interval in which the drop that meets a budget is looked for."""
 
@@ -40,6 +42,11 @@ class Scan:
                 return before[0] + (ratio - before[0]) * room / (error - before[1])
             before = (ratio, error)
         return before[0]
+
+    def curve(self, at: int, of: str, taken: float) -> Curve:
+        """Return a group's curve from all its units on; `of`: what the error is, in words; `taken`: the share that goes."""
+        points = ((0.0, self.whole), *zip(self.ratios, self.errors[at], strict=True))
+        return Curve("the share of its channels that goes", of, points, taken)
 
 
 def scan(thinning: Thinning, ratios: Sequence[float], error: Callable[[Net], float]) -> Scan:
@@ -77,7 +84,7 @@ class Sensitivity:
     ratios: the shares that are tried. judge: the error is 1 − the metric on validation ("metric") or the cross-entropy on
     calibration ("loss").
 
-    The curves are `scan(…)`; groups × ratios evaluations. How groups act on each other is not seen: the network that loses
+    The curves are `scan(…)`, are noted for each group, and drawn in a run's report; groups × ratios evaluations. How groups act on each other is not seen: the network that loses
     from all of them may lose far more than `max_drop`. Differs from the papers: curves are read between their points along
     straight lines; tied layers share one curve; the threshold is one number, not an eye.
     """
@@ -100,9 +107,20 @@ class Sensitivity:
     def apply(self, net: Net, work: Work) -> Net:
         """Return a thin copy of `net`. Raises BadInput where the budget cannot be met."""
         thinning = thinning_of(net, self.score, work)
-        gone = self.counts(thinning, scan(thinning, self.ratios, error_by(self.judge, work)))
+        found = scan(thinning, self.ratios, error_by(self.judge, work))
+        gone = self.counts(thinning, found)
+        self._show(thinning, found, gone, work)
         stayed(thinning, gone, work.skip, "its error grows too much when its channels go")
         return thinning.made(gone, work.skip)
+
+    def _show(self, thinning: Thinning, found: Scan, gone: list[int], work: Work) -> None:
+        of = ERRORS[self.judge]
+        for at, group in enumerate(thinning.groups):
+            taken = gone[at] / len(group)
+            curve = found.curve(at, of, taken)
+            (_, first), (ratio, last) = curve.points[0], curve.points[-1]
+            said = f"{of} goes from {first:.4g} to {last:.4g} when {ratio:.0%} of its channels alone go; {taken:.0%} go"
+            work.show(group.name, said, curve)
 
     def counts(self, thinning: Thinning, found: Scan) -> list[int]:
         """Return how many units of each group go, by curves that are known."""
