@@ -336,3 +336,30 @@ def test_slices_to_the_end_say_so() -> None:
     net = capture(NETS["resnet_pad"][0], rand(2, 3, 8, 8))
     ends = [node.args.get("end") for node in net.spec.nodes if node.op == "slice.Tensor"]
     assert ends and all(end is None or end < 1000 for end in ends)
+
+
+class Standardised(nn.Module):
+    """A weight that is standardised as a user writes it, in one of several ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.weight, self.way = nn.Parameter(torch.randn(4, 3, 3, 3)), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        w, dims = self.weight, (1, 2, 3)
+        if self.way == "std":
+            w = (w - w.mean(dims, keepdim=True)) / (w.std(dims, keepdim=True) + 1e-5)
+        elif self.way == "var":
+            w = w / (w.flatten(1).var(1, unbiased=False).view(-1, 1, 1, 1) + 1e-5).sqrt() / w.std()
+        else:
+            deviation, mean = torch.std_mean(w, dim=dims, keepdim=True, correction=2)
+            w = (w - mean) / deviation
+        return F.conv2d(x, w) / x.std(dim=(1, 2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("way", ["std", "var", "std_mean"])
+def test_variances_and_deviations_are_means_of_squares(way: str) -> None:
+    module, x = Standardised(way).eval(), rand(3, 3, 6, 6)
+    net = capture(module, x)
+    assert close(net(x), module(x)) and close(net(x[:1]), module(x[:1]))
+    assert not any("var" in node.op or "std" in node.op for node in net.spec.nodes)

@@ -1,5 +1,6 @@
 """From torch.export's graph to one of the table's operators: what is constant is worked out, what has parts is taken apart."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -119,7 +120,7 @@ def _taken_apart(node: fx.Node) -> bool:
     """Put the operators that torch makes of a node in its place; return whether it knows any."""
     target: Any = node.target
     flat, tree = torch.utils._pytree.tree_flatten((node.args, node.kwargs))
-    own = _grid_of(node) if target is aten.affine_grid_generator.default else None
+    own = _grid_of(node) if target is aten.affine_grid_generator.default else _spread_of(node)
     holes = [leaf for leaf in flat if isinstance(leaf, fx.Node)][: 1 if own else None]
     if any(not isinstance(leaf.meta.get("val"), Tensor) for leaf in holes):
         return False
@@ -148,6 +149,35 @@ def _taken_apart(node: fx.Node) -> bool:
         made = node.graph.graph_copy(inner, dict(zip(places, holes, strict=True)))
     _replace(node, made)
     return True
+
+
+def _spread_of(node: fx.Node) -> Callable[[Tensor], Any] | None:
+    """Return a function of a value that gives its variance or deviation (with its mean, where asked), or None.
+
+    (Torch's own way apart ends in an operator of its compiler.) None for other operators, and where the batch is among the
+    dimensions: its size is not known.
+    """
+    what = str(node.target).removeprefix("aten.").partition(".")[0]
+    if what not in ("var", "std", "var_mean", "std_mean"):
+        return None
+    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    shape, dim = given["self"].meta["val"].shape, given.get("dim")
+    dims = [at % len(shape) for at in ([dim] if isinstance(dim, int) else dim or range(len(shape)))]
+    sizes = [shape[at] for at in dims]
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    less = given.get("correction")
+    count = math.prod(sizes) - (int(given.get("unbiased", True)) if less is None else less)
+    keep = bool(given.get("keepdim", False))
+
+    def spread(value: Tensor) -> Any:
+        mean = value.mean(dims, True)
+        out = (value - mean).square().sum(dims, keep) / count
+        out = out.sqrt() if what.startswith("std") else out
+        return (out, value.mean(dims, keep)) if what.endswith("mean") else out
+
+    return spread
 
 
 def _grid_of(node: fx.Node) -> Callable[[Tensor], Tensor]:
