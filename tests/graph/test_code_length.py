@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from paredown.graph import code_length
-from paredown.graph.code_length import context_bits, index_bits, level_bits
+from paredown.graph.code_length import context_bits, index_bits, index_pattern, level_bits, level_pattern
+from paredown.graph.zero_pattern import Groups, Layout, Tiles
 from paredown.methods.code import adaptive, range_coder
 from paredown.methods.code.adaptive import Levels
 from paredown.methods.code.range_coder import Encoder
@@ -33,6 +34,27 @@ def test_the_length_of_levels_is_known_within_two_percent(name: str, size: int) 
     for seed in range(2):
         values = SOURCES[name](np.random.default_rng(seed), size).astype(np.int64)
         assert level_bits(values) / 8 == pytest.approx(coded(values), rel=0.02, abs=2)
+
+
+@pytest.mark.parametrize("shape", [(128, 64), (64, 32, 3, 3)])
+@pytest.mark.parametrize("name", ["groups", "tiles"])
+def test_the_length_of_levels_whose_zeros_lie_by_a_pattern_is_too(name: str, shape: tuple[int, ...]) -> None:
+    draw = np.random.default_rng(0)
+    codes = np.round(draw.normal(0, 2, shape)).clip(-8, 7).astype(np.int64)
+    matrix = codes.reshape(shape[0], -1)
+    if name == "tiles":
+        matrix *= (draw.random((shape[0] // 8, matrix.shape[1] // 8)) < 0.3).repeat(8, 0).repeat(8, 1)
+    else:
+        groups = codes.reshape(shape[0], -1, 4, matrix.shape[1] // shape[1])
+        groups *= draw.random(groups.shape).argsort(2) < 2
+    pattern = level_pattern(codes)
+    assert pattern == (Tiles(8, 8) if name == "tiles" else Groups(2, 4))
+    data = streams.write_levels(codes.reshape(1, -1), ["matrix"], True, False, Layout(pattern, shape))
+    assert level_bits(codes) / 8 == pytest.approx(len(data), rel=0.02)
+    assert level_bits(codes) < 0.97 * level_bits(codes.ravel())
+    marks = (codes != 0).astype(np.int64)
+    data = streams.write_indices(marks.ravel(), 1, Layout(pattern, shape))
+    assert index_pattern(marks, 2) == pattern and index_bits(marks, 2) / 8 == pytest.approx(len(data), rel=0.02, abs=4)
 
 
 @pytest.mark.parametrize("count", [2, 16, 200])

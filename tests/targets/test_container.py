@@ -74,13 +74,27 @@ def _large() -> dict[str, Stored]:
         "hashed": Hashed(draw.normal(size=37).astype(np.float32), (20, 30), 2**32 - 5),
         "dependent": Rounded(dependent_levels(draw, (30, 40)), np.float32(0.25).reshape(()), 8),
         "large dependent": Rounded(dependent_levels(draw, (150, 140)), np.float32(0.25).reshape(()), 8),
+        "groups": Rounded(codes[:20] * grouped(draw, (20, 9, 15)).reshape(20, 9, 5, 3), np.float32(0.3).reshape(()), 4),
+        "large groups": Rounded(codes * grouped(draw, (130, 9, 15)).reshape(codes.shape), np.float32(0.3).reshape(()), 4),
+        "large sparse groups": Plain(real * grouped(draw, (40, 700, 1))[..., 0]),
+        "large tiles": Rounded(codes * draw.choice([0, 1], (26, 27)).repeat(5, 0).repeat(5, 1).reshape(codes.shape).astype(np.int8), np.float32(0.3).reshape(()), 4),
+        "large shared tiles": Shared(np.abs(codes.reshape(130, -1)[:128, :128] * draw.choice([0, 1], (32, 16)).repeat(4, 0).repeat(8, 1)).astype(np.uint8), np.linspace(0, 1, 9, dtype=np.float32)),
+        "dependent groups": Rounded(dependent_levels(draw, (30, 40), grouped(draw, (30, 40, 1)).ravel()), np.float32(0.25).reshape(()), 8),
     }  # fmt: skip
 
 
-def dependent_levels(draw: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def grouped(draw: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return ones at two of every four inputs of [outputs, inputs, kernel], and zeros."""
+    found = np.ones(shape, np.int8)
+    for at in range(0, shape[1] - 3, 4):
+        found[:, at : at + 4] = draw.random((shape[0], 4, shape[2])).argsort(1) < 2
+    return found
+
+
+def dependent_levels(draw: np.random.Generator, shape: tuple[int, ...], there: np.ndarray | int = 1) -> np.ndarray:
     """Return levels of which each depends on those before it, as a trellis makes them."""
     state, found = 0, []
-    for number in np.round(draw.normal(0, 1.5, math.prod(shape))).astype(int).tolist():
+    for number in (np.round(draw.normal(0, 1.5, math.prod(shape))) * there).astype(int).tolist():
         found.append(2 * number - (state > 3) * int(np.sign(number)))
         state = NEXT[state][number & 1]
     return np.array(found, np.int8).reshape(shape)

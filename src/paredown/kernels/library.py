@@ -69,15 +69,15 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.gather_patches.argtypes = [ctypes.POINTER(Patches)]
     found.quantize.argtypes = [_P, _P, _P, ctypes.c_float, _P]
     found.to_real.argtypes = found.to_codes.argtypes = [_P] * 5
-    found.pdn_write_levels.argtypes = [_P, _P, _N, _N, _N, ctypes.c_int, ctypes.c_int, _P, _N]
-    found.pdn_read_levels.argtypes = [_P, _N, _P, _N, _N, _N, ctypes.c_int, ctypes.c_int, _P]
-    found.pdn_write_indices.argtypes = [_P, _N, ctypes.c_int, _P, _N]
-    found.pdn_read_indices.argtypes = [_P, _N, _N, ctypes.c_int, _P]
+    found.pdn_encode_levels.argtypes = [_P, _P, _N, _N, _N, ctypes.c_int, ctypes.c_int, _P, _P, _N]
+    found.pdn_decode_levels.argtypes = [_P, _N, _P, _N, _N, _N, ctypes.c_int, ctypes.c_int, _P, _P]
+    found.pdn_encode_indices.argtypes = [_P, _N, ctypes.c_int, _P, _P, _N]
+    found.pdn_decode_indices.argtypes = [_P, _N, _N, ctypes.c_int, _P, _P]
     found.pdn_open.argtypes = [_P, _P, ctypes.c_size_t]
     found.pdn_next.argtypes = found.pdn_read.argtypes = [_P, _P]
     found.pdn_value.argtypes, found.pdn_value.restype = [_P, ctypes.c_uint32], ctypes.c_float
     found.pdn_reader_bytes.restype, found.pdn_bucket.restype = ctypes.c_size_t, ctypes.c_uint32
-    found.pdn_write_levels.restype = found.pdn_write_indices.restype = _N
+    found.pdn_encode_levels.restype = found.pdn_encode_indices.restype = _N
     for name in ("gather_patches", "quantize", "to_real", "to_codes"):
         getattr(found, name).restype = None
     return found

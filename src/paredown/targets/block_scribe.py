@@ -139,13 +139,14 @@ class BlockScribe(Scribe):
         if flat is not None and size and not 0 <= flat.min() <= flat.max() < 2**bits:
             raise Damaged(f"a code does not fit its {bits} bits")
         if whole_number(made.number) is None:
-            found = self.float_patterns(made.number, size, flat)
+            found = self.float_patterns(made.number, shape, flat)
         elif made.number[0] == "u" and bits <= 8:
             found = self.indices(size, 1 << bits, flat).astype(np.int32)
         else:
             zero = 0 if made.zero is None else np.broadcast_to(made.spread(made.zero.astype(np.int32)), shape)
             levels = (integers(made.codes, made.number) - zero).reshape(1, -1) if writing else None
-            read = self.levels(["matrix" if len(shape) > 1 else "vector"], size, levels).reshape(shape) + zero
+            kind = "matrix" if len(shape) > 1 else "vector"
+            read = self.levels([kind], size, levels, shape).reshape(shape) + zero
             low, high = (0, 2**bits - 1) if made.number[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
             if size and not low <= read.min() <= read.max() <= high:
                 raise Damaged(f"a code does not fit its {bits} bits")
@@ -154,11 +155,12 @@ class BlockScribe(Scribe):
             raise Damaged(f"a zero point does not fit its {bits} bits")
         return found.astype(np.uint8 if bits <= 8 else np.int32).reshape(shape)
 
-    def float_patterns(self, number: str, size: int, codes: np.ndarray | None = None) -> np.ndarray:
+    def float_patterns(self, number: str, shape: tuple[int, ...], codes: np.ndarray | None = None) -> np.ndarray:
         """Bit patterns of a float format; of more than 8 bits the mantissa is as it is, bit by bit."""
-        bits, mantissa = width(number), FLOAT_SIZES[number][1]
+        bits, mantissa, size = width(number), FLOAT_SIZES[number][1], math.prod(shape)
         low = mantissa if bits > 8 else 0
-        found = self.indices(size, 1 << (bits - low), None if codes is None else codes >> low).astype(np.int32) << low
+        upper = None if codes is None else codes >> low
+        found = self.indices(size, 1 << (bits - low), upper, shape).astype(np.int32) << low
         if not low:
             return found
         places = np.arange(low - 1, -1, -1)

@@ -123,7 +123,7 @@ class _Scribe(BlockScribe):
 
     def form_plain(self, shape: tuple[int, ...], stored: Plain | None = None) -> Plain:
         """Values as they are."""
-        return Plain(self.charged("floats", self.plain, shape, None if stored is None else stored.array))
+        return Plain(self.charged("floats", self.plain, shape, None if stored is None else stored.array, shape))
 
     def form_vectors(self, shape: tuple[int, ...], stored: Vectors | None = None) -> Vectors:
         """Tables of vectors, and for each vector of the tensor its index."""
@@ -201,7 +201,7 @@ class _Scribe(BlockScribe):
         size = math.prod(shape)
         if widths is None:
             values = None if codes is None else codes.reshape(1, -1)
-            return self.levels(["matrix" if len(shape) > 1 else "vector"], size, values).reshape(shape)
+            return self.levels(["matrix" if len(shape) > 1 else "vector"], size, values, shape).reshape(shape)
         done = np.zeros((shape[0], size // max(1, shape[0])), dtype=np.int64)
         there = [at for at, bits in enumerate(widths) if bits]
         if there:
@@ -234,11 +234,13 @@ class _Scribe(BlockScribe):
         size = math.prod(shape)
         order = np.argsort(np.abs(table), kind="stable")
         ranks = None if stored is None else np.argsort(order)[stored.codes.ravel()]
-        found = self.charged("weights", self.indices, size, count, ranks)
+        found = self.charged("weights", self.indices, size, count, ranks, shape)
         return Shared(order[found].astype(np.uint8).reshape(shape), table.astype(np.float32))
 
-    def plain(self, shape: tuple[int, ...], array: np.ndarray | None = None) -> np.ndarray:
-        """Values as they are; zeros cost a coded bit where there are many, halves two bytes."""
+    def plain(
+        self, shape: tuple[int, ...], array: np.ndarray | None = None, weight: tuple[int, ...] = ()
+    ) -> np.ndarray:
+        """Values as they are; zeros cost a coded bit where there are many, halves two bytes. weight: its shape, if it is one."""
         if array is not None and array.dtype.name not in _DTYPES:
             raise BadInput(f"values of type {array.dtype} cannot be packed; allowed: {', '.join(_DTYPES)}")
         kind = _DTYPES[self.count("dtype", None if array is None else _DTYPES.index(array.dtype.name)) % len(_DTYPES)]
@@ -250,7 +252,7 @@ class _Scribe(BlockScribe):
         raw = np.dtype("float16" if half else kind)
         if not sparse:
             return self.blob(raw, size, flat).astype(kind).reshape(shape)
-        kept = self.indices(size, 2, None if marks is None else marks.astype(np.int64)).astype(bool)
+        kept = self.indices(size, 2, None if marks is None else marks.astype(np.int64), weight).astype(bool)
         values = self.blob(raw, int(kept.sum()), None if flat is None else flat[kept])
         done = np.zeros(size, dtype=kind)
         done[kept] = values.astype(kind)

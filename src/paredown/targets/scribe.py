@@ -3,19 +3,24 @@
 One description serves writing and reading, so they cannot drift. See docs/packed-format.md. Needs no torch.
 """
 
+import math
 import struct
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 
 from paredown.core.errors import BadInput, Damaged
+from paredown.graph.code_length import index_pattern, level_pattern
 from paredown.graph.ops import OPS
 from paredown.graph.spec import Node, Slot, Spec, Value, references
+from paredown.graph.zero_pattern import LEAST, Groups, Layout, Pattern, Tiles, allowed
 from paredown.methods.code.adaptive import FINE, Levels, dependent
 from paredown.methods.code.range_coder import Coder, Context, Counts, Decoder, Encoder, context
+from paredown.methods.code.zeros import zeros
 from paredown.targets import streams
 
 _BY_CODE = {op.code: op.name for op in OPS.values()}
@@ -196,39 +201,64 @@ class Scribe:
             raise Damaged("the checksum of a tensor does not fit")
         return piece
 
-    def levels(self, kinds: Sequence[str | int], size: int, values: np.ndarray | None = None) -> np.ndarray:
+    def levels(
+        self, kinds: Sequence[str | int], size: int, values: np.ndarray | None = None, shape: tuple[int, ...] = ()
+    ) -> np.ndarray:
         """Signed integers around zero in rows of `size`, int64; each row under the model of its kind.
 
         kinds: of each row, "matrix", "vector" or a width; a kind keeps what it learned from tensor to tensor. Many levels
-        have a stream of their own, whose models begin afresh.
+        have a stream of their own, whose models begin afresh. shape: of a single row that is a whole weight.
         """
         total, alone = size * len(kinds), isinstance(kinds[0], str)
         fine = alone and total >= FINE
         trellis = alone and total >= TRELLIS and self.flag("dependent", None if values is None else dependent(values))
+        layout = self.zero_layout(
+            shape, None if values is None else level_pattern(values.reshape(shape or values.shape))
+        )
         if total >= APART:
-            data = None if values is None else streams.write_levels(values, kinds, fine, trellis)
+            data = None if values is None else streams.write_levels(values, kinds, fine, trellis, layout)
             data = self.stream(None, data)
-            return streams.read_levels(data, kinds, size, fine, trellis) if values is None else values
+            return streams.read_levels(data, kinds, size, fine, trellis, layout) if values is None else values
         used = {kind: self.models.setdefault((kind, fine), Levels(fine)) for kind in kinds}
         done = []
         for at, kind in enumerate(kinds):
             model = used[kind]
             row: Callable[..., list[int]] = model.dependent_row if trellis else model.row
-            done.append(row(self.coder, size, None if values is None else values[at].tolist()))
+            given = None if values is None else values[at]
+            pattern = None if layout is None else zeros(layout, given)
+            done.append(row(self.coder, size, None if given is None else given.tolist(), pattern))
         for model in used.values():
             model.relax()
         return np.array(done, dtype=np.int64).reshape(len(kinds), size)
 
-    def indices(self, size: int, count: int, values: np.ndarray | None = None) -> np.ndarray:
-        """Indices below `count`, int64, through a binary tree of adaptive contexts; many have a stream of their own."""
+    def indices(
+        self, size: int, count: int, values: np.ndarray | None = None, shape: tuple[int, ...] = ()
+    ) -> np.ndarray:
+        """Indices below `count`, int64, through a binary tree of adaptive contexts; many have a stream of their own.
+
+        shape: of a weight of which they are the entries, 0 standing for zero.
+        """
         width = max(1, (count - 1).bit_length())
+        layout = self.zero_layout(shape, None if values is None else index_pattern(values.reshape(shape or -1), count))
         if size >= APART:
-            data = self.stream(None, None if values is None else streams.write_indices(values, width))
-            found = streams.read_indices(data, size, width) if values is None else values
+            data = self.stream(None, None if values is None else streams.write_indices(values, width, layout))
+            found = streams.read_indices(data, size, width, layout) if values is None else values
         else:
-            found = streams.tree(self.coder, width, size, None if values is None else values.tolist())
+            found = streams.tree(self.coder, width, size, values, layout)
         if size and found.max() >= count:
             raise Damaged(f"an index is beyond its table of {count}")
+        return found
+
+    def zero_layout(self, shape: tuple[int, ...], pattern: Pattern | None = None) -> Layout | None:
+        """Where the zeros of a weight of this shape lie by a pattern."""
+        if len(shape) < 2 or math.prod(shape) < LEAST or not self.flag("pattern", pattern is not None):
+            return None
+        tiles = self.flag("tiles", isinstance(pattern, Tiles))
+        told = (None, None) if pattern is None else astuple(pattern)
+        sides = self.count("pattern first", told[0]), self.count("pattern second", told[1])
+        found = Layout(Tiles(*sides) if tiles else Groups(*sides), shape)
+        if not allowed(found.pattern, shape):
+            raise Damaged(f"zeros of {shape} cannot lie by {found.pattern}")
         return found
 
     def blob(self, kind: np.dtype, count: int, values: np.ndarray | None = None) -> np.ndarray:

@@ -156,9 +156,31 @@ static pdn_limits limits_of(int bits) {
     return found;
 }
 
-/* Levels in one row, under the model of matrices or of vectors. */
-static void row(pdn_reader *r, int matrix, size_t size, pdn_put put, void *out, pdn_limits limits) {
-    int fine = size >= PDN_FINE, trellis = size >= TRELLIS && flag(r, F_DEPENDENT);
+/* The pattern in which a weight's zeros lie, or NULL. */
+static pdn_zeros *pattern(pdn_reader *r, const pdn_tensor *t, size_t size) {
+    if (t->rank < 2 || size < TRELLIS || !flag(r, F_PATTERN)) return NULL;
+    pdn_layout of = {0, 0, 0, t->shape[1], 1};
+    of.tiles = (uint32_t)flag(r, F_TILES);
+    of.n = count(r, C_PATTERN_FIRST);
+    of.m = count(r, C_PATTERN_SECOND);
+    for (int at = 2; at < t->rank; at++) of.kernel *= t->shape[at];
+    int sound = of.n && of.m && (of.tiles ? of.n <= PDN_SIDE && of.m <= PDN_SIDE && (of.inputs * of.kernel - 1) / of.m < PDN_ACROSS
+                                          : of.n <= of.m && of.m <= PDN_GROUP && of.kernel <= PDN_KERNEL);
+    if (!sound || bad(r)) {
+        damage(r);
+        return NULL;
+    }
+    pdn_begin_zeros(&r->zeros, of);
+    return &r->zeros;
+}
+
+/* A weight's levels in one row, under the model of matrices or of vectors. */
+static void row(pdn_reader *r, const pdn_tensor *t, pdn_put put, void *out, pdn_limits limits) {
+    size_t size = t->codes;
+    int matrix = t->rank > 1, fine = size >= PDN_FINE;
+    pdn_manner how = {size >= TRELLIS && flag(r, F_DEPENDENT), NULL};
+    how.zeros = pattern(r, t, size);
+    if (bad(r)) return;
     if (size >= APART) {
         size_t bytes = count(r, C_STREAM);
         const uint8_t *data = stream(r, bytes, put != put_nothing);
@@ -168,13 +190,13 @@ static void row(pdn_reader *r, int matrix, size_t size, pdn_put put, void *out, 
         pdn_decoder d;
         pdn_begin(&d, data, bytes);
         /* named one by one, so that the compiler makes a loop of each */
-        if (put == pdn_put8) pdn_row(&d, &model, size, trellis, pdn_put8, out, limits);
-        else pdn_row(&d, &model, size, trellis, put, out, limits);
+        if (put == pdn_put8) pdn_row(&d, &model, size, how, pdn_put8, out, limits);
+        else pdn_row(&d, &model, size, how, put, out, limits);
         if (d.error || !pdn_ended(&d)) damage(r);
         return;
     }
     pdn_model model = fine ? pdn_of_fine(&r->fine[matrix]) : pdn_of_coarse(&r->coarse[matrix]);
-    pdn_row(&r->coder, &model, size, trellis, put, out, limits);
+    pdn_row(&r->coder, &model, size, how, put, out, limits);
     relax(model);
 }
 
@@ -187,6 +209,7 @@ static void channels(pdn_reader *r, const uint8_t *widths, uint32_t many, size_t
     uint32_t used = 0;
     pdn_put put = put_of(out, bytes);
     for (uint32_t at = 0; at < many; at++) there += widths[at] > 0;
+    const pdn_manner alone = {0, NULL};
     int apart = there * size >= APART;
     if (apart) {
         size_t length = count(r, C_STREAM);
@@ -204,7 +227,7 @@ static void channels(pdn_reader *r, const uint8_t *widths, uint32_t many, size_t
             continue;
         }
         pdn_model model = pdn_of_coarse(&models[widths[at]]);
-        pdn_row(d, &model, size, 0, put, to, limits_of(widths[at]));
+        pdn_row(d, &model, size, alone, put, to, limits_of(widths[at]));
         used |= 1u << widths[at];
     }
     if (apart) {
@@ -215,9 +238,19 @@ static void channels(pdn_reader *r, const uint8_t *widths, uint32_t many, size_t
         if (used >> bits & 1) relax(pdn_of_coarse(&models[bits]));
 }
 
-/* Indices below `most` through a tree; `named`, where there is one, says what each stands for. */
-static void indices(pdn_reader *r, size_t size, uint32_t most, pdn_put put, void *out, const uint8_t *named) {
+/* What indices stand for, where they are not themselves, and the weight whose entries they are, if they are. */
+typedef struct {
+    const uint8_t *names;
+    const pdn_tensor *of;
+} meaning;
+
+static const meaning themselves = {NULL, NULL};
+
+/* Indices below `most` through a tree. */
+static void indices(pdn_reader *r, size_t size, uint32_t most, pdn_put put, void *out, meaning what) {
+    pdn_zeros *zeros = what.of ? pattern(r, what.of, size) : NULL;
     int width = 1;
+    if (bad(r)) return;
     pdn_decoder own, *d = &r->coder;
     while ((most - 1) >> width) width++;
     if (size >= APART) {
@@ -229,12 +262,12 @@ static void indices(pdn_reader *r, size_t size, uint32_t most, pdn_put put, void
     }
     pdn_fresh(r->nodes, (size_t)1 << width);
     for (size_t at = 0; at < size && !d->error; at++) {
-        uint32_t index = pdn_index(d, r->nodes, width);
+        uint32_t index = pdn_index(d, r->nodes, width, zeros);
         if (index >= most) {
             damage(r);
             return;
         }
-        put(out, at, (int32_t)(named ? named[index] : index));
+        put(out, at, (int32_t)(what.names ? what.names[index] : index));
     }
     if (d == &own && (d->error || !pdn_ended(d))) damage(r);
 }
@@ -253,12 +286,13 @@ static uint64_t of_half(uint64_t bits) {
 
 /* Plain values of a type, or NULL to pass over them. Where zeros are left out, the marks of what is there stand at the end of the room,
  * and are overwritten from the front as they are used. */
-static void plain(pdn_reader *r, size_t size, enum pdn_type type, uint8_t *out) {
+static void plain(pdn_reader *r, size_t size, enum pdn_type type, uint8_t *out, const pdn_tensor *of) {
+    meaning marking = {NULL, of};
     int half = type == PDN_FLOAT32 && flag(r, F_HALF), sparse = flag(r, F_SPARSE);
     int bytes = type_bytes[type], stored = half ? 2 : bytes;
     size_t kept = sparse ? 0 : size;
     uint8_t *marks = out ? out + size * (size_t)(bytes - 1) : NULL;
-    if (sparse) indices(r, size, 2, out ? mark : add, out ? (void *)marks : (void *)&kept, NULL);
+    if (sparse) indices(r, size, 2, out ? mark : add, out ? (void *)marks : (void *)&kept, marking);
     for (size_t at = 0; sparse && out && at < size && !bad(r); at++) kept += marks[at];
     if (bad(r)) return;
     int apart = kept * (size_t)stored >= INLINE_BYTES;
@@ -274,7 +308,7 @@ static void plain(pdn_reader *r, size_t size, enum pdn_type type, uint8_t *out) 
 static void table(pdn_reader *r, size_t size, float *out) {
     uint32_t type = count(r, C_DTYPE) % 7;
     if (type != PDN_FLOAT32) damage(r);
-    else plain(r, size, PDN_FLOAT32, (uint8_t *)out);
+    else plain(r, size, PDN_FLOAT32, (uint8_t *)out, NULL);
 }
 
 static void rounded(pdn_reader *r, const pdn_tensor *t, const pdn_buffers *to) {
@@ -299,7 +333,7 @@ static void rounded(pdn_reader *r, const pdn_tensor *t, const pdn_buffers *to) {
         for (uint32_t at = 0; at < t->shape[0]; at++) there += to->widths[at] > 0;
         if (there) channels(r, to->widths, t->shape[0], t->codes / t->shape[0], t->code_bytes, to->codes);
         else for (size_t at = 0; at < t->codes; at++) put_of(to->codes, t->code_bytes)(to->codes, at, 0);
-    } else row(r, t->rank > 1, t->codes, put_of(to->codes, t->code_bytes), to->codes, limits_of(t->bits));
+    } else row(r, t, put_of(to->codes, t->code_bytes), to->codes, limits_of(t->bits));
 }
 
 /* The table and the indices into it, in the order of the sizes of its values. */
@@ -317,7 +351,8 @@ static void shared(pdn_reader *r, const pdn_tensor *t, const pdn_buffers *to) {
         }
         order[place] = (uint8_t)at;
     }
-    indices(r, t->codes, (uint32_t)t->floats, put_of(to->codes, 1), to->codes, order);
+    meaning ranks = {order, t};
+    indices(r, t->codes, (uint32_t)t->floats, put_of(to->codes, 1), to->codes, ranks);
 }
 
 static void exponents(pdn_reader *r, uint32_t rows, uint32_t of_row, float *out, int paired) {
@@ -344,7 +379,7 @@ static void scales(pdn_reader *r, uint32_t rows, uint32_t of_row, float *out) {
     else if (form == 4) {
         uint32_t largest = count(r, C_LARGEST);
         if (largest >= PDN_NODES) damage(r);
-        else indices(r, size, largest + 1, out ? put_float : put_nothing, out, NULL);
+        else indices(r, size, largest + 1, out ? put_float : put_nothing, out, themselves);
     } else for (size_t at = 0; at < size && !bad(r); at++) {
         float found;
         if (form == 1) {
@@ -411,13 +446,14 @@ static void blocks(pdn_reader *r, const pdn_tensor *t, const pdn_buffers *to) {
     pdn_put put = put_of(to->codes, t->code_bytes);
     if (t->number >= PDN_BF16) {
         int low = t->bits > 8 ? floats_of[t->number - PDN_BF16][1] : 0;
-        indices(r, t->codes, 1u << (t->bits - low), put, to->codes, NULL);
+        meaning patterns = {NULL, t};
+        indices(r, t->codes, 1u << (t->bits - low), put, to->codes, patterns);
         if (low && !bad(r)) mantissas(r, t, low, to->codes);
-    } else if (t->number == PDN_UINT && t->bits <= 8) indices(r, t->codes, 1u << t->bits, put, to->codes, NULL);
+    } else if (t->number == PDN_UINT && t->bits <= 8) indices(r, t->codes, 1u << t->bits, put, to->codes, themselves);
     else {
         shifted s = {t, t->zeros ? to->zeros : NULL, to->codes, 0};
         pdn_limits any = {-(1 << PDN_WIDE), 1 << PDN_WIDE, 1};
-        row(r, t->rank > 1, t->codes, to->codes ? put_shifted : put_nothing, &s, any);
+        row(r, t, to->codes ? put_shifted : put_nothing, &s, any);
         if (s.wrong) damage(r);
     }
 }
@@ -570,12 +606,12 @@ int pdn_read(pdn_reader *r, const pdn_buffers *to) {
     switch (t->form) {
         case PDN_ROUNDED: rounded(r, t, to); break;
         case PDN_SHARED: shared(r, t, to); break;
-        case PDN_PLAIN: plain(r, t->codes, t->type, to->codes); break;
+        case PDN_PLAIN: plain(r, t->codes, t->type, to->codes, t); break;
         case PDN_BLOCKS: blocks(r, t, to); break;
         case PDN_HASHED: table(r, t->floats, to->floats); break;
         case PDN_VECTORS:
             table(r, t->floats, to->floats);
-            if (!bad(r)) indices(r, t->codes, t->vectors, put_of(to->codes, 2), to->codes, NULL);
+            if (!bad(r)) indices(r, t->codes, t->vectors, put_of(to->codes, 2), to->codes, themselves);
     }
     return bad(r) ? PDN_DAMAGED : PDN_OK;
 }

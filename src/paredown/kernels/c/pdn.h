@@ -1,6 +1,6 @@
 /* Reading packed networks (docs/packed-format.md) in portable C99: no libc, no allocation; the caller owns all memory.
  *
- *     static pdn_reader reader;                       about 40 KB (pdn_reader_bytes)
+ *     static pdn_reader reader;                       about 50 KB (pdn_reader_bytes)
  *     pdn_open(&reader, file, size);
  *     for (pdn_tensor t; pdn_next(&reader, &t) == PDN_TENSOR;) {
  *         pdn_buffers to = {codes, ...};              room for what `t` says, or NULL for all: the tensor is passed over
@@ -54,9 +54,9 @@ typedef struct {
 } pdn_counts;
 
 enum { F_FOLLOWS, F_ROUNDED, F_SHARED, F_WIDTH_SIGN, F_ONE_STEP, F_SHORT_STEP, F_EXPONENT_SIGN, F_DEPENDENT, F_HALF, F_SPARSE, F_ONE_ROW,
-       F_TWO_LEVELS, F_ZERO_POINT, F_HALF_SIGN, F_POWER_SIGN, F_LOWER, F_ZERO_SIGN, FLAGS };
+       F_TWO_LEVELS, F_ZERO_POINT, F_HALF_SIGN, F_POWER_SIGN, F_LOWER, F_ZERO_SIGN, F_PATTERN, F_TILES, FLAGS };
 enum { C_TENSORS, C_RANK, C_DIMENSION, C_FORM, C_BITS, C_WIDTH, C_EXPONENT, C_STREAM, C_CENTROIDS, C_DTYPE, C_BOOKS, C_VECTOR, C_VALUES,
-       C_NUMBER, C_NUMBER_BITS, C_FRACTION, C_BLOCK, C_SCALE_FORM, C_HALF, C_POWER, C_LARGEST, C_ZERO, COUNTS };
+       C_NUMBER, C_NUMBER_BITS, C_FRACTION, C_BLOCK, C_SCALE_FORM, C_HALF, C_POWER, C_LARGEST, C_ZERO, C_PATTERN_FIRST, C_PATTERN_SECOND, COUNTS };
 
 typedef struct {
     const uint8_t *streams;
@@ -70,6 +70,7 @@ typedef struct {
     pdn_coarse coarse[2], by_width[17];
     pdn_fine fine[2];
     pdn_context nodes[PDN_NODES];
+    pdn_zeros zeros;
 } pdn_reader;
 
 size_t pdn_reader_bytes(void);

@@ -11,6 +11,10 @@
 #define PDN_KEPT 6
 #define PDN_FINE 2048
 #define PDN_DIGITS 7
+#define PDN_GROUP 32          /* the longest group, */
+#define PDN_KERNEL 64         /* the most places of a kernel that groups are counted for, */
+#define PDN_SIDE 64           /* the longest side of a tile, and */
+#define PDN_ACROSS 4096       /* the most tiles beside each other */
 
 typedef uint32_t pdn_context;
 
@@ -71,6 +75,54 @@ static inline pdn_model pdn_of_coarse(pdn_coarse *m) {
 static inline pdn_model pdn_of_fine(pdn_fine *m) {
     pdn_model found = {m->zero, &m->sign, m->more[0], m->length[0], m->digits, 1};
     return found;
+}
+
+/* Where zeros lie by a pattern, as in methods/code/zeros.py: at most n of m inputs, or whole tiles of n rows and m columns. */
+typedef struct {
+    uint32_t tiles, n, m, inputs, kernel;
+} pdn_layout;
+
+typedef struct {
+    pdn_layout of;
+    uint32_t input, place, within, tile, row, across, wide; /* groups: wide, the inputs that are grouped; tiles: a row's entries */
+    pdn_context contexts[PDN_GROUP * PDN_GROUP];
+    uint8_t seen[PDN_ACROSS]; /* groups: how many are not zero, by place; tiles: which are not */
+} pdn_zeros;
+
+static inline void pdn_begin_zeros(pdn_zeros *z, pdn_layout of) {
+    z->of = of, z->input = z->place = z->within = z->tile = z->row = z->across = 0;
+    z->wide = of.tiles ? of.inputs * of.kernel : of.inputs / of.m * of.m;
+    pdn_fresh(z->contexts, PDN_GROUP * PDN_GROUP);
+    for (uint32_t at = 0; at < PDN_KERNEL; at++) z->seen[at] = 0;
+}
+
+/* What is asked of the next entry: its context, or NULL where nothing is. */
+static inline pdn_context *pdn_asked(pdn_zeros *z) {
+    if (z->of.tiles) return !z->row && !z->within ? z->contexts : NULL;
+    if (z->input >= z->wide || z->seen[z->place] == z->of.n) return NULL;
+    return &z->contexts[(z->of.m - z->within - 1) * PDN_GROUP + z->of.n - z->seen[z->place] - 1];
+}
+
+/* Takes the answer, 0 where nothing was asked, and goes on: whether the entry is not zero, or -1 where nothing is said of it. */
+static inline int pdn_answered(pdn_zeros *z, int bit) {
+    int told;
+    if (z->of.tiles) {
+        if (!z->row && !z->within) z->seen[z->tile] = (uint8_t)bit;
+        told = z->seen[z->tile] ? -1 : 0;
+        if (++z->within == z->of.m) z->within = 0, z->tile++;
+        if (++z->across == z->wide) z->across = z->within = z->tile = 0, z->row = z->row + 1 == z->of.n ? 0 : z->row + 1;
+        return told;
+    }
+    told = z->input < z->wide ? bit : -1;
+    z->seen[z->place] = (uint8_t)(z->seen[z->place] + bit);
+    if (++z->place < z->of.kernel) return told;
+    z->place = 0, z->within++;
+    if (++z->input == z->of.inputs) z->input = 0;
+    if (z->within == z->of.m || !z->input) {
+        z->within = 0;
+        for (uint32_t at = 0; at < z->of.kernel; at++) z->seen[at] = 0;
+    }
+    return told;
 }
 
 static inline int pdn_class(uint32_t near, int fine) {

@@ -43,10 +43,16 @@ static inline uint32_t pdn_even(pdn_decoder *d, int width) {
     return number;
 }
 
-/* One number whose two neighbours' sizes sum to `near`; other: 1 for the second of two roundings. */
-static inline int32_t pdn_level(pdn_decoder *d, const pdn_model *m, uint32_t near, int other) {
+/* What is said of the next entry of a weight whose zeros lie by a pattern: is it not zero, or -1. */
+static inline int pdn_told(pdn_decoder *d, pdn_zeros *zeros) {
+    pdn_context *context = pdn_asked(zeros);
+    return pdn_answered(zeros, context ? pdn_bit(d, context) : 0);
+}
+
+/* One number whose two neighbours' sizes sum to `near`; other: 1 for the second of two roundings; known: from pdn_told. */
+static inline int32_t pdn_level(pdn_decoder *d, const pdn_model *m, uint32_t near, int other, int known) {
     int seen = pdn_class(near, m->fine), kind = m->fine ? seen : 0;
-    if (!pdn_bit(d, &m->zero[seen + (other ? m->fine ? 10 : 3 : 0)])) return 0;
+    if (!(known < 0 ? pdn_bit(d, &m->zero[seen + (other ? m->fine ? 10 : 3 : 0)]) : known)) return 0;
     int negative = pdn_bit(d, m->sign);
     int32_t size = 1;
     while (size <= 2 && pdn_bit(d, &m->more[2 * kind + size - 1])) size++;
@@ -79,16 +85,22 @@ typedef struct {
     int zero;
 } pdn_limits;
 
+/* How a row is coded: with dependent levels, with zeros by a pattern (or NULL). */
+typedef struct {
+    int trellis;
+    pdn_zeros *zeros;
+} pdn_manner;
+
 /* `count` levels in order, each given to `put` with its place; one that is not allowed is an error. */
-static inline void pdn_row(pdn_decoder *from, const pdn_model *m, size_t count, int trellis, pdn_put put, void *out,
+static inline void pdn_row(pdn_decoder *from, const pdn_model *m, size_t count, pdn_manner how, pdn_put put, void *out,
                            pdn_limits limits) {
     pdn_decoder own = *from, *d = &own; /* a copy, so that it stays in registers */
     uint32_t before = 0, last = 0;
     int state = 0;
     for (size_t at = 0; at < count && !d->error; at++) {
-        int odd = trellis && state > 3;
-        int32_t number = pdn_level(d, m, before + last, odd), level = number;
-        if (trellis) {
+        int odd = how.trellis && state > 3;
+        int32_t number = pdn_level(d, m, before + last, odd, how.zeros ? pdn_told(d, how.zeros) : -1), level = number;
+        if (how.trellis) {
             level = 2 * number - (odd ? (number > 0) - (number < 0) : 0);
             state = pdn_trellis[state][number & 1];
         }
@@ -103,8 +115,10 @@ static inline void pdn_row(pdn_decoder *from, const pdn_model *m, size_t count, 
 }
 
 /* An index of `width` bits through a tree of contexts, of which there are 1 << width. */
-static inline uint32_t pdn_index(pdn_decoder *d, pdn_context *nodes, int width) {
+static inline uint32_t pdn_index(pdn_decoder *d, pdn_context *nodes, int width, pdn_zeros *zeros) {
     uint32_t place = 1;
+    int told = zeros ? pdn_told(d, zeros) : -1;
+    if (!told || (told > 0 && width == 1)) return (uint32_t)told;
     for (int at = 0; at < width; at++) place = 2 * place + (uint32_t)pdn_bit(d, &nodes[place]);
     return place - (1u << width);
 }

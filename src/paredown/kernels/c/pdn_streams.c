@@ -43,10 +43,28 @@ static void put_even(encoder *e, int width, uint32_t value) {
     }
 }
 
-static void put_level(encoder *e, const pdn_model *m, uint32_t near, int other, int32_t level) {
+/* Whether an entry that is asked for is not zero, or one of its tile. */
+static int answer(const pdn_zeros *z, const int32_t *values, size_t size, size_t at) {
+    if (!z->of.tiles) return values[at] != 0;
+    size_t columns = z->wide - z->across < z->of.m ? z->wide - z->across : z->of.m;
+    for (size_t row = at; row < at + z->of.n * (size_t)z->wide && row < size; row += z->wide)
+        for (size_t column = 0; column < columns; column++)
+            if (values[row + column]) return 1;
+    return 0;
+}
+
+/* Says of an entry what its pattern says: returns whether it is not zero, or -1. */
+static int put_told(encoder *e, pdn_zeros *z, const int32_t *values, size_t size, size_t at) {
+    pdn_context *context = pdn_asked(z);
+    int bit = context ? answer(z, values, size, at) : 0;
+    if (context) put_bit(e, context, bit);
+    return pdn_answered(z, bit);
+}
+
+static void put_level(encoder *e, const pdn_model *m, uint32_t near, int other, int known, int32_t level) {
     int seen = pdn_class(near, m->fine), kind = m->fine ? seen : 0;
     int32_t size = level < 0 ? -level : level;
-    put_bit(e, &m->zero[seen + (other ? m->fine ? 10 : 3 : 0)], size != 0);
+    if (known < 0) put_bit(e, &m->zero[seen + (other ? m->fine ? 10 : 3 : 0)], size != 0);
     if (!size) return;
     put_bit(e, m->sign, level < 0);
     for (int32_t step = 1; step <= 2; step++) {
@@ -95,68 +113,86 @@ static void *fresh_models(int64_t count, int fine) {
     return models;
 }
 
-int64_t pdn_write_levels(const int32_t *values, const int64_t *which, int64_t rows, int64_t size, int64_t models, int fine,
-                                int trellis, uint8_t *out, int64_t room) {
-    encoder e = {out, (size_t)room, 0, 0, 0xffffffffu, 0};
-    void *own = fresh_models(models, fine);
-    if (!own) return -1;
-    for (int64_t row = 0; row < rows; row++) {
-        pdn_model model = model_of(own, which[row], fine);
-        uint32_t before = 0, last = 0;
-        int state = 0;
-        for (int64_t at = 0; at < size; at++) {
-            int32_t level = values[row * size + at];
-            int odd = trellis && state > 3;
-            if (trellis) level = odd ? (level + (level > 0) - (level < 0)) / 2 : level / 2;
-            put_level(&e, &model, before + last, odd, level);
-            if (trellis) state = pdn_trellis[state][level & 1];
-            before = last, last = (uint32_t)(level < 0 ? -level : level);
-        }
+static pdn_zeros *fresh_zeros(const pdn_layout *layout) {
+    pdn_zeros *zeros = layout ? malloc(sizeof(pdn_zeros)) : NULL;
+    if (zeros) pdn_begin_zeros(zeros, *layout);
+    return zeros;
+}
+
+/* One row of levels. */
+static void put_row(encoder *e, const pdn_model *model, const int32_t *values, size_t size, pdn_manner how) {
+    uint32_t before = 0, last = 0;
+    int state = 0;
+    for (size_t at = 0; at < size; at++) {
+        int32_t level = values[at];
+        int odd = how.trellis && state > 3, told = how.zeros ? put_told(e, how.zeros, values, size, at) : -1;
+        if (how.trellis) level = odd ? (level + (level > 0) - (level < 0)) / 2 : level / 2;
+        put_level(e, model, before + last, odd, told, level);
+        if (how.trellis) state = pdn_trellis[state][level & 1];
+        before = last, last = (uint32_t)(level < 0 ? -level : level);
     }
-    free(own);
-    return finish(&e);
+}
+
+/* layout: of a single row that is a whole weight, or NULL. Returns the number of bytes, or -1. */
+int64_t pdn_encode_levels(const int32_t *values, const int64_t *which, int64_t rows, int64_t size, int64_t models, int fine,
+                          int trellis, const pdn_layout *layout, uint8_t *out, int64_t room) {
+    encoder e = {out, (size_t)room, 0, 0, 0xffffffffu, 0};
+    pdn_manner how = {trellis, fresh_zeros(layout)};
+    void *own = fresh_models(models, fine);
+    for (int64_t row = 0; own && row < rows; row++) {
+        pdn_model model = model_of(own, which[row], fine);
+        put_row(&e, &model, values + row * size, (size_t)size, how);
+    }
+    int made = own && (how.zeros || !layout);
+    free(own), free(how.zeros);
+    return made ? finish(&e) : -1;
 }
 
 /* Returns 0, or -1 for what cannot be such a stream. */
-int pdn_read_levels(const uint8_t *data, int64_t bytes, const int64_t *which, int64_t rows, int64_t size, int64_t models,
-                           int fine, int trellis, int32_t *values) {
+int pdn_decode_levels(const uint8_t *data, int64_t bytes, const int64_t *which, int64_t rows, int64_t size, int64_t models,
+                      int fine, int trellis, const pdn_layout *layout, int32_t *values) {
     pdn_decoder d;
     pdn_begin(&d, data, (size_t)bytes);
     const pdn_limits any = {-(1 << PDN_WIDE), 1 << PDN_WIDE, 1};
+    pdn_manner how = {trellis, fresh_zeros(layout)};
     void *own = fresh_models(models, fine);
-    if (!own) return -1;
-    for (int64_t row = 0; row < rows && !d.error; row++) {
+    for (int64_t row = 0; own && row < rows && !d.error; row++) {
         pdn_model model = model_of(own, which[row], fine);
-        pdn_row(&d, &model, (size_t)size, trellis, pdn_put32, values + row * size, any);
+        pdn_row(&d, &model, (size_t)size, how, pdn_put32, values + row * size, any);
     }
-    free(own);
-    return d.error || !pdn_ended(&d) ? -1 : 0;
+    int made = own && (how.zeros || !layout);
+    free(own), free(how.zeros);
+    return !made || d.error || !pdn_ended(&d) ? -1 : 0;
 }
 
-int64_t pdn_write_indices(const int32_t *values, int64_t size, int width, uint8_t *out, int64_t room) {
+int64_t pdn_encode_indices(const int32_t *values, int64_t size, int width, const pdn_layout *layout, uint8_t *out, int64_t room) {
     encoder e = {out, (size_t)room, 0, 0, 0xffffffffu, 0};
+    pdn_zeros *zeros = fresh_zeros(layout);
     pdn_context *nodes = malloc(sizeof(pdn_context) << width);
-    if (!nodes) return -1;
-    pdn_fresh(nodes, (size_t)1 << width);
-    for (int64_t at = 0; at < size; at++) {
+    if (nodes) pdn_fresh(nodes, (size_t)1 << width);
+    for (int64_t at = 0; nodes && at < size; at++) {
         uint32_t place = 1;
+        int told = zeros ? put_told(&e, zeros, values, (size_t)size, (size_t)at) : -1;
+        if (!told || (told > 0 && width == 1)) continue;
         for (int bit = width - 1; bit >= 0; bit--) {
             int value = values[at] >> bit & 1;
             put_bit(&e, &nodes[place], value);
             place = 2 * place + (uint32_t)value;
         }
     }
-    free(nodes);
-    return finish(&e);
+    int made = nodes && (zeros || !layout);
+    free(nodes), free(zeros);
+    return made ? finish(&e) : -1;
 }
 
-int pdn_read_indices(const uint8_t *data, int64_t bytes, int64_t size, int width, int32_t *values) {
+int pdn_decode_indices(const uint8_t *data, int64_t bytes, int64_t size, int width, const pdn_layout *layout, int32_t *values) {
     pdn_decoder d;
     pdn_begin(&d, data, (size_t)bytes);
+    pdn_zeros *zeros = fresh_zeros(layout);
     pdn_context *nodes = malloc(sizeof(pdn_context) << width);
-    if (!nodes) return -1;
-    pdn_fresh(nodes, (size_t)1 << width);
-    for (int64_t at = 0; at < size && !d.error; at++) values[at] = (int32_t)pdn_index(&d, nodes, width);
-    free(nodes);
-    return d.error || !pdn_ended(&d) ? -1 : 0;
+    if (nodes) pdn_fresh(nodes, (size_t)1 << width);
+    for (int64_t at = 0; nodes && at < size && !d.error; at++) values[at] = (int32_t)pdn_index(&d, nodes, width, zeros);
+    int made = nodes && (zeros || !layout);
+    free(nodes), free(zeros);
+    return !made || d.error || !pdn_ended(&d) ? -1 : 0;
 }

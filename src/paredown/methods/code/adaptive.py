@@ -7,6 +7,7 @@ import numpy as np
 from paredown.core.catalog import Card, part
 from paredown.core.errors import Damaged
 from paredown.methods.code.range_coder import WIDEST, Coder, Context, Decoder, Encoder, context, forget, integers
+from paredown.methods.code.zeros import Zeros
 
 STEPS = 2
 """How far beyond 1 a size is told step by step; what is beyond that has the shape of Elias's gamma code."""
@@ -55,11 +56,16 @@ class Levels:
         self.sign = context()
         return self
 
-    def code(self, coder: Coder, near: int, value: int | None = None, other: int = 0) -> int:
+    def code(
+        self, coder: Coder, near: int, value: int | None = None, other: int = 0, zeros: Zeros | None = None
+    ) -> int:
         """Write or read one level whose two neighbours' sizes sum to `near`. other: 1 for the second of two roundings."""
         seen = neighbourhood(near, self.fine)
-        zero = self.zero[seen + (len(self.zero) // 2 if other else 0)]
-        if not coder.bit(zero, None if value is None else value != 0):
+        there = None if zeros is None else zeros.told(coder, None if value is None else value != 0)
+        if there is None:
+            zero = self.zero[seen + (len(self.zero) // 2 if other else 0)]
+            there = bool(coder.bit(zero, None if value is None else value != 0))
+        if not there:
             return 0
         negative = coder.bit(self.sign, None if value is None else value < 0)
         target = None if value is None else abs(value)
@@ -89,17 +95,19 @@ class Levels:
         low = coder.even(rest, None if value is None else (value + 1) & ((1 << rest) - 1))
         return (place << rest | low) - 1
 
-    def row(self, coder: Coder, count: int, values: list[int] | None = None) -> list[int]:
-        """Write or read `count` levels in order."""
+    def row(self, coder: Coder, count: int, values: list[int] | None = None, zeros: Zeros | None = None) -> list[int]:
+        """Write or read `count` levels in order; `zeros` tells first of those that lie by a pattern."""
         done: list[int] = []
         before = last = 0
         for at in range(count):
-            level = self.code(coder, before + last, None if values is None else values[at])
+            level = self.code(coder, before + last, None if values is None else values[at], 0, zeros)
             done.append(level)
             before, last = last, abs(level)
         return done
 
-    def dependent_row(self, coder: Coder, count: int, values: list[int] | None = None) -> list[int]:
+    def dependent_row(
+        self, coder: Coder, count: int, values: list[int] | None = None, zeros: Zeros | None = None
+    ) -> list[int]:
         """Write or read `count` levels of which each is even, or odd or zero, as the numbers before it say.
 
         A level v stands as the number k: v = 2k where the state is below 4, else v = 2k − sign(k); k's last bit
@@ -110,7 +118,7 @@ class Levels:
         for at in range(count):
             odd = state > 3
             number = None if values is None else _number(values[at], odd)
-            number = self.code(coder, before + last, number, odd)
+            number = self.code(coder, before + last, number, odd, zeros)
             done.append(2 * number - (odd * ((number > 0) - (number < 0))))
             before, last, state = last, abs(number), NEXT[state][number & 1]
         return done

@@ -111,7 +111,9 @@ class Reader:
         """Return the next `length` bytes."""
         start, self.at = self.at, self.at + length
         if self.at > len(self.data):
-            raise Damaged(f"{len(self.data)} bytes of coded data cannot hold the {length} that must follow byte {start}")
+            raise Damaged(
+                f"{len(self.data)} bytes of coded data cannot hold the {length} that must follow byte {start}"
+            )
         return self.data[start : self.at]
 
     def fields(self, width: int, count: int) -> np.ndarray:

@@ -204,7 +204,9 @@ class RateDistortion:
 
     def total(self, net: Net, layers: list[Layer], rate: float) -> float:
         """Return the bytes of all codes at a price of a bit."""
-        return sum(level_bits(grid.codes.cpu().numpy()) for grid in self.grids(net, layers, rate).values()) / 8
+        return (
+            sum(level_bits(grid.codes.flatten().cpu().numpy()) for grid in self.grids(net, layers, rate).values()) / 8
+        )
 
     def grids(self, net: Net, layers: list[Layer], rate: float) -> dict[str, Grid]:
         """Return {slot: codes and steps} at a price of a bit."""
