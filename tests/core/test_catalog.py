@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from paredown.core.catalog import Card, part
+from paredown.core.catalog import Card, build, part
 from paredown.core.errors import BadInput
 from paredown.core.knob import check_fields, knob
 from paredown.core.work import Work
@@ -33,6 +33,22 @@ class Numbers:
 def test_fields_out_of_range_or_of_a_wrong_type_are_refused(fields, word):
     with pytest.raises(BadInput, match=word):
         Numbers(**fields)
+
+
+def test_a_field_for_a_part_takes_parts_of_its_kind_only_and_their_names():
+    named = build({"part": "prune.channels", "score": "score.l2"})
+    assert named == build({"part": "prune.channels", "score": {"part": "score.l2"}})
+    assert build({"part": "train.finetune", "habits": ["habit.slimming"]}).habits == (
+        build({"part": "habit.slimming"}),
+    )
+    with pytest.raises(BadInput, match=r"Channels.score=saliency.snip is a Snip; it must be Score"):
+        build({"part": "prune.channels", "score": "saliency.snip"})
+    with pytest.raises(BadInput, match=r"Finetune.habits=score.l1 is a L1; it must be Habit"):
+        build({"part": "train.finetune", "habits": [{"part": "score.l1"}]})
+    with pytest.raises(BadInput, match=r"Channels.score=None is a NoneType; it must be Score"):
+        build({"part": "prune.channels", "score": None})
+    with pytest.raises(BadInput, match="did you mean"):
+        build({"part": "prune.channels", "score": "score.11"})
 
 
 def test_good_fields_pass_and_integers_stand_for_floats():

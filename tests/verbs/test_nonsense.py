@@ -117,6 +117,8 @@ CASES = {
     "a value of a wrong type": (lambda f: recipe(f, "steps: [{part: quantize.uniform, bits: four}]"), "four"),
     "a forbidden order": (lambda f: recipe(f, "steps: [{part: quantize.uniform}, {part: train.finetune}]"), "quantized"),
     "quantizing twice": (lambda f: recipe(f, "steps: [{part: quantize.uniform}, {part: quantize.uniform}]"), "quantized"),
+    "a score of another kind": (lambda f: recipe(f, "steps: [{part: prune.channels, score: {part: saliency.snip}}]"), "it must be Score"),
+    "a habit of another kind": (lambda f: recipe(f, "steps: [{part: train.finetune, habits: [score.l1]}]"), "it must be Habit"),
     "a schema of the future": (lambda f: recipe(f, "schema: paredown/recipe/9\nsteps: []"), "recipe/9"),
     "an absent recipe": (words("apply", "no.yaml", "digits"), "no.yaml"),
     "an artifact that is not there": (words("evaluate", "no.pdn", "digits"), "no.pdn"),

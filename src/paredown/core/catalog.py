@@ -7,15 +7,14 @@ import importlib
 import importlib.metadata
 import os
 import pkgutil
-import types
 import typing
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from paredown.core.errors import BadInput
 from paredown.core.kinds import KINDS
-from paredown.core.knob import Knob, check_fields, knobs_of
+from paredown.core.knob import Knob, check_fields, knobs_of, verbs_of
 
 FORMS = frozenset({"masked", "thin", "factored", "shared", "quantized", "folded"})
 FALLS = frozenset({"params", "nonzero", "bits", "macs", "bops", "ram_bytes", "bytes"})
@@ -68,7 +67,7 @@ def part(name: str, card: Card) -> Callable[[type], type]:
     def register(cls: type) -> type:
         if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             raise TypeError(f"part {name!r} must be a frozen dataclass")
-        kinds = [kind for kind, protocol in KINDS.items() if all(map(_method_of(cls), _verbs(protocol)))]
+        kinds = [kind for kind, protocol in KINDS.items() if all(map(_method_of(cls), verbs_of(protocol)))]
         if len(kinds) != 1:
             raise TypeError(
                 f"part {name!r} has the verbs of {kinds or 'no kind'}; it must have those of exactly one kind"
@@ -86,10 +85,6 @@ def part(name: str, card: Card) -> Callable[[type], type]:
 def _method_of(cls: type) -> Callable[[str], bool]:
     """Return whether a name is one of a class's methods; a field of that name is none."""
     return lambda verb: callable(getattr(cls, verb, None))
-
-
-def _verbs(protocol: type) -> Iterable[str]:
-    return [n for n, v in vars(protocol).items() if isinstance(v, types.FunctionType) and not n.startswith("_")]
 
 
 def _check_at_birth(cls: type) -> None:
@@ -159,7 +154,10 @@ def rule(name: str) -> Any:
 
 
 def build(data: Any) -> Any:
-    """Return the part described by {"part": name, field: value…}, nested parts included. Raises BadInput."""
+    """Return the part described by {"part": name, field: value…}, nested parts included. Raises BadInput.
+
+    Where a field takes a part, its name alone stands for it with its own defaults.
+    """
     if not isinstance(data, dict) or "part" not in data:
         raise BadInput(f"step {data!r} is not a part; write it like {{part: quantize.uniform, bits: 4}}")
     found = entry(data["part"])
@@ -174,6 +172,8 @@ def build(data: Any) -> Any:
 def _value(value: Any, hint: Any = None) -> Any:
     if isinstance(value, dict) and "part" in value:
         return build(value)
+    if isinstance(value, str) and hint in KINDS.values():
+        return build({"part": value})
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         known = [f.name for f in dataclasses.fields(hint)]
         if unknown := set(value) - set(known):
@@ -181,7 +181,8 @@ def _value(value: Any, hint: Any = None) -> Any:
                 f"{hint.__name__} has no field {sorted(map(str, unknown))[0]!r}; its fields: {', '.join(known)}"
             )
         return hint(**value)
-    return tuple(_value(v) for v in value) if isinstance(value, list | tuple) else value
+    inner = next(iter(typing.get_args(hint)), None) if typing.get_origin(hint) is tuple else None
+    return tuple(_value(v, inner) for v in value) if isinstance(value, list | tuple) else value
 
 
 def describe(instance: Any) -> Any:

@@ -72,13 +72,26 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for option in options:
         plain = typing.get_origin(option) or option
-        if plain is Any or not isinstance(plain, type) or getattr(plain, "_is_protocol", False):
+        if plain is Any or not isinstance(plain, type):
             return
+        if getattr(plain, "_is_protocol", False):
+            if all(callable(getattr(value, verb, None)) for verb in verbs_of(plain)):
+                return
+            continue
         if plain is float and isinstance(value, int) and not isinstance(value, bool):
             return
         if plain is int and isinstance(value, bool):
             continue
         if isinstance(value, plain):
+            inner = typing.get_args(option)
+            for item in value if plain is tuple and inner[1:] == (...,) else ():
+                _check_type(name, item, inner[0])
             return
     wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options)
-    raise BadInput(f"{name}={value!r} is a {type(value).__name__}; it must be {wanted}")
+    said = getattr(value, "part_name", None) or repr(value)
+    raise BadInput(f"{name}={said} is a {type(value).__name__}; it must be {wanted}")
+
+
+def verbs_of(protocol: type) -> list[str]:
+    """Return the names of the methods that a protocol asks for."""
+    return [n for n, v in vars(protocol).items() if isinstance(v, types.FunctionType) and not n.startswith("_")]

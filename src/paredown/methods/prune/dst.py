@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from paredown.core.catalog import Card, part
-from paredown.core.kinds import Loss
+from paredown.core.kinds import Habit, Loss
 from paredown.core.knob import knob
 from paredown.core.plan import Plan
 from paredown.core.work import Work
@@ -102,7 +102,7 @@ class DynamicSparse:
 
     strength: float = knob(1e-3, low=0.0, high=10.0)
     loss: Loss = CrossEntropy()
-    habits: tuple = ()
+    habits: tuple[Habit, ...] = ()
     plan: Plan = Plan()
 
     def apply(self, net: Net, work: Work) -> Net:

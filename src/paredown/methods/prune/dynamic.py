@@ -37,7 +37,7 @@ class Dynamic:
     structure: Structure = field(default_factory=Granularity)
     scope: str = knob("layer", among=SCOPES)
     loss: Loss = CrossEntropy()
-    habits: tuple = ()
+    habits: tuple[Habit, ...] = ()
     plan: Plan = Plan()
 
     def apply(self, net: Net, work: Work) -> Net:

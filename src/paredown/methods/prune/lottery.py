@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from paredown.core.catalog import Card, part
-from paredown.core.kinds import Loss
+from paredown.core.kinds import Habit, Loss
 from paredown.core.knob import knob
 from paredown.core.plan import Plan
 from paredown.core.work import Work
@@ -66,7 +66,7 @@ class Lottery:
     control: str = knob("ticket", among=CONTROLS, search=False)
     plan: Plan = Plan()
     loss: Loss = CrossEntropy()
-    habits: tuple = ()
+    habits: tuple[Habit, ...] = ()
 
     def apply(self, net: Net, work: Work) -> Net:
         """Return a copy of `net` with the masks that training found and the values it began with."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paredown.core.catalog import Card, part
-from paredown.core.kinds import Loss
+from paredown.core.kinds import Habit, Loss
 from paredown.core.plan import Plan
 from paredown.core.work import Work
 from paredown.methods.loss.cross_entropy import CrossEntropy
@@ -20,7 +20,7 @@ class Finetune:
     """
 
     loss: Loss = CrossEntropy()
-    habits: tuple = ()
+    habits: tuple[Habit, ...] = ()
     plan: Plan = Plan()
 
     def apply(self, net: Any, work: Work) -> Any:
