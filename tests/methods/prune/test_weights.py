@@ -237,9 +237,10 @@ def test_dropout_falls_with_the_root_of_the_connections() -> None:
 def test_masks_persist_through_rounds_of_training() -> None:
     """A-S3-13, as a recipe: to 90 % in three rounds with training between; what is once masked stays so, the rest moves.
 
-    That rounds are no worse than masking 90 % at once and training for as many epochs is not asserted: on the digits it
-    depends on the network. Measured, mean of three seeds, 3 x 10 epochs against 30: 64-32-10 91.2 % in rounds and 87.8 % at
-    once; 64-48-32-10 90.0 and 93.8; 64-128-64-10 94.6 and 95.9, and with 3 x 5 against 15 epochs 95.4 and 96.3.
+    That rounds are no worse than masking 90 % at once and training for as many epochs as all rounds take is not asserted:
+    on the digits it depends on the network. Measured, mean of three seeds, 3 x 10 epochs against 30: 64-32-10 91.2 % in
+    rounds and 87.8 % at once; 64-48-32-10 90.0 and 93.8; 64-128-64-10 94.6 and 95.9, and with 3 x 5 against 15 epochs 95.4
+    and 96.3. With the same training after each mask, and weights that decay, it holds; see below.
     """
     mend = Finetune(plan=Plan(epochs=1, lr=1e-2))
     recipe = Recipe(tuple(step for s in sparsities(0.9, 3, "exponential") for step in (Weights(s), mend)))
@@ -255,3 +256,29 @@ def test_masks_persist_through_rounds_of_training() -> None:
             )
         shares.append(1 - zeros(net)[0])
     assert shares[::2] == shares[1::2] == pytest.approx([0.1 ** (1 / 3), 0.1 ** (2 / 3), 0.1], abs=1e-3)
+
+
+def decayed(net: Net, seed: int, epochs: float) -> Net:
+    """Return the network trained in place with weights that decay."""
+    plan = Plan(epochs=epochs, lr=5e-3, batch=128, weight_decay=0.1)
+    fit(net, digits(seed)[0], CrossEntropy(), plan=plan, seed=seed)
+    return net
+
+
+def test_rounds_are_better_than_one_mask_where_each_is_retrained_and_weights_decay() -> None:
+    """A-S3-13 at 90 %, as the paper has it: every mask is followed by the same training, with L2. On the mean of three seeds.
+
+    64-100-10, four rounds of ten epochs. Measured: 93.3, 93.1, 91.1 % in rounds, 91.3, 89.6, 89.6 at once, 96.7 whole.
+    Without decay 65.6, 88.4, 89.8 against 91.1, 91.3, 90.0: what is trained has no small weights to give.
+    """
+    rounds = once = 0.0
+    for seed in range(3):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            whole = capture(nn.Sequential(nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10)), torch.rand(2, 64))
+        net = decayed(whole, seed, 30)
+        once += accuracy(decayed(Weights(0.9).apply(net, Work()), seed, 10), digits(seed)[1]) / 3
+        for sparsity in sparsities(0.9, 4, "exponential"):
+            net = decayed(Weights(sparsity).apply(net, Work()), seed, 10)
+        rounds += accuracy(net, digits(seed)[1]) / 3
+    assert rounds > once + 0.5

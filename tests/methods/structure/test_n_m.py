@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts.structure import StructureContract
 from paredown.core.errors import BadInput
 from paredown.methods.structure import n_m
-from paredown.methods.structure.n_m import NM, better_order, groups, retained, storage_ratio
+from paredown.methods.structure.n_m import NM, better_order, groups, packed, retained, storage_ratio, unpacked
 
 
 class TestTwoOfFour(StructureContract):
@@ -88,3 +88,38 @@ def test_more_than_it_can_take_is_refused() -> None:
         NM().stays({"w": torch.rand(4, 8)}, 0.6, "layer")
     with pytest.raises(BadInput, match="n from 1"):
         NM(4, 4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 5), st.sampled_from([(2, 4), (1, 4), (2, 3), (4, 8)]), st.integers(0, 999))
+def test_packing_loses_nothing_and_positions_ascend(rows: int, count: int, nm: tuple[int, int], seed: int) -> None:
+    """A-S4-19: values and the positions of ⌈log2 M⌉ bits each; also where fewer than N are left, and for kernels."""
+    n, m = nm
+    draw = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, count * m, 3, generator=draw)
+    weight *= NM(n, m).stays({"w": weight.abs()}, 1 - n / m, "layer")["w"]
+    weight *= torch.rand(weight.shape, generator=draw) < 0.8
+    values, positions = packed(weight, n, m)
+    assert torch.equal(unpacked(values, positions, m, (3,)), weight)
+    assert values.shape == positions.shape == (rows * 3, count, n)
+    assert ((positions >= 0) & (positions < m)).all() and (positions.diff(dim=-1) > 0).all()
+
+
+def test_the_product_of_packed_weights_is_that_of_the_masked_ones() -> None:
+    """Two values of four, and the two inputs that their positions name: half of the multiplications."""
+    draw = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(6, 16, generator=draw).double(), torch.randn(5, 16, generator=draw).double()
+    masked = weight * NM().stays({"w": weight.abs()}, 0.5, "layer")["w"]
+    values, positions = packed(masked, 2, 4)
+    at = positions + 4 * torch.arange(4)[None, :, None]
+    assert values.numel() == weight.numel() // 2
+    torch.testing.assert_close((x[:, at] * values).sum((2, 3)), x @ masked.T)
+    row = torch.tensor([[0.0, 5.0, 0.0, 7.0, 3.0, 0.0, 0.0, 0.0]])
+    assert packed(row, 2, 4)[1].tolist() == [[[1, 3], [0, 1]]]
+
+
+def test_what_is_no_n_m_weight_is_not_packed() -> None:
+    with pytest.raises(BadInput, match="3 other than zero"):
+        packed(torch.tensor([[1.0, 2.0, 3.0, 0.0]]), 2, 4)
+    with pytest.raises(BadInput, match="no multiple"):
+        packed(torch.ones(1, 6), 2, 4)

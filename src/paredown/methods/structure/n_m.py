@@ -41,6 +41,27 @@ def retained(saliency: Tensor, n: int, m: int) -> float:
     return float((grouped * largest(grouped, n)).double().sum())
 
 
+def packed(weight: Tensor, n: int, m: int) -> tuple[Tensor, Tensor]:
+    """Return (values, positions), both [rows, groups, n]: N:M storage, positions ascending within a group (section 3.1).
+
+    weight: (output, input, *kernel), of at most `n` other than zero in every group of `m` inputs. A group with fewer is
+    filled up with zeros at its first free positions. Raises BadInput for more, or where inputs are no multiple of `m`.
+    """
+    if weight.shape[1] % m:
+        raise BadInput(f"{weight.shape[1]} inputs are no multiple of {m}")
+    grouped = groups(weight, m)
+    if (most := int((grouped != 0).sum(-1).max()) if grouped.numel() else 0) > n:
+        raise BadInput(f"a group of {m} weights has {most} other than zero; {n}:{m} has room for {n}")
+    at = (grouped != 0).to(torch.int8).argsort(dim=-1, descending=True, stable=True)[..., :n].sort(-1).values
+    return grouped.gather(-1, at), at
+
+
+def unpacked(values: Tensor, positions: Tensor, m: int, kernel: tuple[int, ...] = ()) -> Tensor:
+    """Return the weight (output, input, *kernel) of `packed`."""
+    grouped = values.new_zeros((*values.shape[:2], m)).scatter(-1, positions, values)
+    return grouped.view(-1, *kernel, values.shape[1] * m).movedim(-1, 1)
+
+
 def better_order(saliency: Tensor, n: int, m: int, swaps: int) -> Tensor:
     """Return an order of the inputs in which N:M keeps at least as much, by at most `swaps` greedy exchanges of two inputs.
 
