@@ -91,23 +91,28 @@ PLAN = Plan(epochs=15, lr=3e-3, batch=128)
 
 
 @functools.cache
-def ticket_of(seed: int) -> Net:
-    """Return the ticket of density .034: 8 rounds that each take what two of the paper's do, .8² and .9² of the weights stay."""
+def ticket_of(seed: int, rounds: int) -> Net:
+    """Return the ticket of density .034 after 8 rounds, .117 after 5, that each take what two of the paper's do, .8² and .9² of the weights stay."""
     twice = Lottery(
-        rate=1 - 0.8**2, end_rate=(1 - 0.9**2) / (1 - 0.8**2), rounds=8, plan=Plan(epochs=8, lr=5e-3, batch=128)
+        rate=1 - 0.8**2, end_rate=(1 - 0.9**2) / (1 - 0.8**2), rounds=rounds, plan=Plan(epochs=8, lr=5e-3, batch=128)
     )
     return twice.apply(dense(seed), Work({"fit": trainer(digits(seed)[0], seed)}, seed))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_tickets_beat_other_values_and_other_masks(seed: int) -> None:
-    """Part H, density .034: ticket > re-init + 8 and > shuffled mask + 30 (measured here: by 26 and 42 at least)."""
+@pytest.mark.parametrize(("rounds", "density", "new", "moved"), [(8, 0.034, 8, 30), (5, 0.117, 1, 4)])
+def test_tickets_beat_other_values_and_other_masks(
+    seed: int, rounds: int, density: float, new: float, moved: float
+) -> None:
+    """Part H: at density .034 ticket > re-init + 8 and > shuffled mask + 30 (measured here: by 26 and 42 at least); at .117
+    by 1 and by 4 (by 14 and 18).
+    """
     train, test = digits(seed)
     found = {}
     for control in ("ticket", "reinit", "shuffled"):
-        net = controlled(ticket_of(seed), control, seed)
+        net = controlled(ticket_of(seed, rounds), control, seed)
         kept = sum(int(mask_of(net, name).sum()) for name, _ in net.weighted())
-        assert kept / 17_024 == pytest.approx(0.034, abs=0.001)
+        assert kept / 17_024 == pytest.approx(density, abs=0.001)
         fit(net, train, CrossEntropy(), plan=PLAN, seed=seed)
         found[control] = accuracy(net, test)
-    assert found["ticket"] > found["reinit"] + 8 and found["ticket"] > found["shuffled"] + 30, found
+    assert found["ticket"] > found["reinit"] + new and found["ticket"] > found["shuffled"] + moved, found
