@@ -79,6 +79,11 @@ def remove_channels(net: Net, chosen: Chosen, heads: bool = False) -> tuple[Net,
     return _shrunk(net, trace(net, heads), good), left
 
 
+def apart(net: Net, other: Net) -> float:
+    """Return the largest difference of two networks' outputs on random inputs, by the largest output, in float64."""
+    return _gap(_doubled(net), _doubled(other), signed=True)
+
+
 def _attempt(net: Net, chosen: Chosen, heads: bool) -> tuple[Net | None, str]:
     """Return the shrunk network, or None and why it cannot be vouched for."""
     try:
