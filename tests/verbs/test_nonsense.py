@@ -49,6 +49,16 @@ def with_file(name, data, *words):
     return make
 
 
+def alone(step):
+    """One layer, whose channels are the scores."""
+
+    def make(folder):
+        (folder / "net.py").write_text(NET.format("nn.Sequential(nn.Flatten(), nn.Linear(16, 3))"))
+        return [*recipe(folder, f"steps: [{step}]"), "--model", "net.py:make"]
+
+    return make
+
+
 def words(*given):
     return lambda folder: list(given)
 
@@ -118,6 +128,8 @@ CASES = {
     "a forbidden order": (lambda f: recipe(f, "steps: [{part: quantize.uniform}, {part: train.finetune}]"), "quantized"),
     "quantizing twice": (lambda f: recipe(f, "steps: [{part: quantize.uniform}, {part: quantize.uniform}]"), "quantized"),
     "a score of another kind": (lambda f: recipe(f, "steps: [{part: prune.channels, score: {part: saliency.snip}}]"), "it must be Score"),
+    "a pruning that can remove nothing": (alone("{part: prune.channels}"), "1.weight: linear is returned by the network"),
+    "a pruning of heads where there are none": (alone("{part: prune.heads}"), "prune.heads can remove nothing"),
     "a habit of another kind": (lambda f: recipe(f, "steps: [{part: train.finetune, habits: [score.l1]}]"), "it must be Habit"),
     "a schema of the future": (lambda f: recipe(f, "schema: paredown/recipe/9\nsteps: []"), "recipe/9"),
     "an absent recipe": (words("apply", "no.yaml", "digits"), "no.yaml"),

@@ -84,7 +84,8 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
             continue
         if isinstance(value, plain):
             inner = typing.get_args(option)
-            for item in value if plain is tuple and inner[1:] == (...,) else ():
+            items: Any = value if plain is tuple and inner[1:] == (...,) else ()
+            for item in items:
                 _check_type(name, item, inner[0])
             return
     wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options)

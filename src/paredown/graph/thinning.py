@@ -208,7 +208,9 @@ def fewest(thinning: Thinning, price: Price, gone: Gone, at: int, budget: float)
 
 
 def reachable(thinning: Thinning, price: Price, budget: float, what: str) -> None:
-    """Raise BadInput if a budget does not hold even when all goes that may."""
+    """Raise BadInput if a budget does not hold even when all goes that may, or where nothing may go at all."""
+    if not any(thinning.most):
+        raise BadInput(f"no channel of this network can go, so none of its {what}; `paredown analyze` says what could")
     if (least := price(thinning.most)) > budget:
         raise BadInput(f"a budget of {budget:g} {what} cannot be met; the least possible is {least:g}")
 

@@ -44,7 +44,10 @@ class OutOfTime(Exception):
 
 @dataclass
 class Bench:
-    """A task on a device, where to keep finished prefixes, what to write, until when, and by which rules to score."""
+    """A task on a device, where to keep finished prefixes, what to write, until when, and by which rules to score.
+
+    idle: whether a pruning step may leave the network as it was (a search goes on; a recipe that a person wrote does not).
+    """
 
     task: Task
     device: str
@@ -53,6 +56,7 @@ class Bench:
     measure_latency: bool = False
     deadline: float | None = None
     rules: tuple[str, ...] = ()
+    idle: bool = True
     data: dict[str, Data] = field(default_factory=dict)
     unrounded: dict[str, Tensor] = field(default_factory=dict)
 
@@ -133,11 +137,23 @@ def trained(
         )
         torch.manual_seed(candidate.seed)
         bench.unrounded = {}
-        net = step.apply(net, work)
+        before, net = net, step.apply(net, work)
+        if not bench.idle and step.part_name.startswith("prune."):
+            _check_pruned(step.part_name, before, net, work)
         story = [*story, _chapter(step.part_name, net, bench, time.time() - start)]
         notes = [*notes, *(note.to_json() for note in work.notes)]
         _keep(net, {"steps": story, "notes": notes}, bench.folder / "steps" / ids[at], bench.unrounded)
     return net, story, notes
+
+
+def _check_pruned(name: str, before: Net, after: Net, work: Work) -> None:
+    """Raise BadInput where a step has left the network as it was, unless it measured that it should."""
+    if before.spec != after.spec or any(note.curve for note in work.notes):
+        return
+    old, new = before.state_dict(), after.state_dict()
+    if old.keys() == new.keys() and all(torch.equal(value, new[key]) for key, value in old.items()):
+        why = next((f"{note.layer}: {note.text}" for note in work.notes), "it was asked for too little")
+        raise BadInput(f"{name} can remove nothing from this network; {why}")
 
 
 def _teacher(loss: Any, candidate: Candidate, before: Net, bench: Bench) -> Net | None:

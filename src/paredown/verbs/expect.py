@@ -97,7 +97,7 @@ def glimpse(
 ) -> str | None:
     """Return the line that `apply` says before it trains: what the pruning is expected to gain, or how to find out.
 
-    None where the recipe prunes nothing, or where it is no sound one: `apply` says that itself. It takes about two seconds
+    None where the recipe prunes nothing, can remove nothing, or is no sound one: `apply` says that itself. It takes about two seconds
     at most; where more classes would have to be measured, the line says which command does it.
     """
     try:
@@ -107,18 +107,23 @@ def glimpse(
             return None
         runtime = next((name for name in targets if name in RUNTIMES), RUNTIMES[0])
         hint = f"before training: `paredown expect {model} --recipe {recipe} --task {task}` says what this pruning gains in speed"
-        return _within(steps, _network(model, (data := load(task)).shape, len(data.classes)), runtime, timer) or hint
+        said = _within(steps, _network(model, (data := load(task)).shape, len(data.classes)), runtime, timer)
+        return hint if said is None else said or None
     except (BadInput, RuntimeError, ArithmeticError, LookupError, OSError):
         return None
 
 
 def _within(steps: Recipe, net: Net, runtime: str, timer: Timer) -> str | None:
-    """Return the line, or None where it would take longer than GLIMPSE_S."""
+    """Return the line, nothing where nothing is removed, or None where it would take longer than GLIMPSE_S."""
     start = time.monotonic()
     heavy = any(prunes(step) and TUNED & set(step.card.needs) for step in steps)
     if heavy or sum(p.numel() for p in net.parameters()) > GLIMPSED:
         return None
     before, after, _ = pruned(net, steps, _work(net, None))
+    old, new = before.state_dict(), after.state_dict()
+    alike = before.spec == after.spec and old.keys() == new.keys()
+    if alike and all(torch.equal(value, new[name]) for name, value in old.items()):
+        return ""
     sides = side(before), side(after)
     plan = Plan.of(*sides, runtime, Book(cache_folder()))
     if time.monotonic() - start + A_CLASS_S * plan.missing > GLIMPSE_S:

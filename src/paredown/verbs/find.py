@@ -316,7 +316,7 @@ def apply(
         store.ask(
             _asked(data, Goal(data.metric.low if data.metric.higher_is_better else data.metric.high), terms, "", model)
         )
-        bench = Bench(data.without("test"), terms.device, folder, terms.targets[:1])
+        bench = Bench(data.without("test"), terms.device, folder, terms.targets[:1], idle=False)
         result, notes = run(candidate, bench)
         if result.failed:
             raise BadInput(result.failed)

@@ -1,6 +1,8 @@
 """NetAdapt: every round falls far enough, every group proposes, the best proposal is taken."""
 
 import pytest
+import torch
+from torch import nn
 
 from contracts.judged import JudgedStepContract, labelled, on_digits, widened
 from contracts.nets import small_conv, small_mlp
@@ -10,9 +12,13 @@ from paredown.core.errors import BadInput
 from paredown.core.plan import Plan
 from paredown.core.work import Work
 from paredown.cost.priced import priced
+from paredown.graph.capture import capture
 from paredown.graph.groups import groups
 from paredown.graph.net import Net
+from paredown.methods.prune.amc import Amc
+from paredown.methods.prune.meta import Meta
 from paredown.methods.prune.netadapt import NetAdapt
+from paredown.methods.prune.sensitivity import Sensitivity
 
 
 class TestNetAdapt(JudgedStepContract):
@@ -75,6 +81,15 @@ def test_a_budget_that_no_group_can_reach_is_refused() -> None:
         NetAdapt(0.02, step=0.5, short=0.0, judge="loss").apply(net, labelled(net))
     with pytest.raises(BadInput, match="decay"):
         NetAdapt(decay=0.2)
+
+
+@pytest.mark.parametrize(
+    "part", [NetAdapt(0.5), Sensitivity(budget=0.5), Amc(0.5), Meta(0.5)], ids=lambda p: p.part_name
+)
+def test_a_network_without_channels_that_can_go_is_refused_in_words(part) -> None:
+    net = capture(nn.Linear(6, 3).eval(), torch.rand(2, 6))
+    with pytest.raises(BadInput, match="no channel of this network can go"):
+        part.apply(net, labelled(net))
 
 
 def test_the_long_training_is_the_last_one() -> None:

@@ -147,8 +147,6 @@ class Amc:
     def apply(self, net: Net, work: Work) -> Net:
         """Return a thin copy of `net`. Raises BadInput where the budget cannot be met."""
         thinning = thinning_of(net, self.score, work)
-        if not thinning.groups:
-            return net.copy()
         price, budget = self._prices(thinning)
         best = max(self.tries(thinning, work), key=lambda episode: episode.reward)
         gone = list(best.gone)

@@ -13,7 +13,7 @@ from paredown.core.work import Work
 from paredown.cost.priced import priced
 from paredown.graph.net import Net
 from paredown.graph.rating import JUDGES, error_by
-from paredown.graph.thinning import Thinning, fewest, price_of, thinning_of
+from paredown.graph.thinning import Thinning, fewest, price_of, reachable, thinning_of
 from paredown.methods.loss.cross_entropy import CrossEntropy
 from paredown.methods.score.l2 import L2
 
@@ -87,6 +87,8 @@ class NetAdapt:
         """Return the adapted network before the long training, and every round."""
         cost, error = priced(self.cost), error_by(self.judge, work)
         thinning, out, found = thinning_of(net, self.score, work), net.copy(), list[Round]()
+        if self.budget < 1:
+            reachable(thinning, lambda gone: 0.0, 0.0, self.cost)
         names = [group.name for group in thinning.groups]
         whole = cost(net)
         now, reduction = whole, self.step * whole
