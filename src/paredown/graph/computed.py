@@ -9,6 +9,7 @@ from torch import Tensor
 from paredown.graph.capture import live
 from paredown.graph.frozen import Frozen, Plain, Stored
 from paredown.graph.net import Net
+from paredown.graph.slots import Fixed, Free
 from paredown.graph.spec import Node, Slot, Spec, Value, mapped, references
 
 _KEPT = frozenset({"zeros", "fake_quantize_per_tensor_affine", "_fake_quantize_learnable_per_tensor_affine"})
@@ -36,6 +37,26 @@ def without_computed(frozen: Frozen, net: Net) -> Frozen:
     for name, value in _values(frozen.spec, net, constant, ends).items():
         frozen = _stored_at(frozen, name, value, whatever=_measured(constant, name))
     return frozen
+
+
+def with_stored_weights(net: Net) -> tuple[Net, list[str]]:
+    """Return a copy in which weights that layers compute from stored tensors are stored as they come out, and their names.
+
+    What the network computes does not change; training then moves the weight itself, no longer what it was computed from.
+    Weights that are only moved (transposed, reshaped) stay what they are. A tensor that nothing else reads lends its name.
+    """
+    constant = _constant(net.spec)
+    read = {str(node.args["weight"]) for node in net.spec.nodes if isinstance(node.args.get("weight"), Value)}
+    ends = [name for name in constant if name in read and not _kinds(constant, name) <= _MOVES]
+    out, names = net.copy(), []
+    for name, value in _values(net.spec, net, constant, ends).items():
+        before, spec = out.spec.slot_users(), _reading(out.spec, name, name)
+        gone = [old for old in before if old not in spec.slot_users() and not isinstance(out.slot(old), Fixed)]
+        slot = max(gone, key=lambda old: out.slot(old)().numel()) if gone else name
+        out.set_slot(slot, Free(value.to(out.dtype)))
+        out.rewire(_reading(out.spec, name, slot))
+        names.append(slot)
+    return out, names
 
 
 def _constant(spec: Spec) -> dict[str, Node]:

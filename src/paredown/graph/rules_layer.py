@@ -130,7 +130,7 @@ def _along(flow: Flow, node: Node) -> Track:
 def _convolved(flow: Flow, node: Node) -> Track:
     track, weight = _main(flow, node), flow.matrix(node.args["weight"])
     if track is None or weight is None:
-        return flow.stop(node, "has a computed weight")
+        return flow.stop(node, "has a computed weight (edit.store_weights makes it a stored one)")
     made = _shape(flow, node)
     dim = len(made) - len(weight.keys) + 1
     groups, transposed = node.get("groups"), node.op.startswith("conv_transpose")
