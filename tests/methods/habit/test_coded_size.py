@@ -19,7 +19,7 @@ from paredown.graph.code_length import level_bits
 from paredown.graph.net import Net
 from paredown.graph.slots import Grid, LearnedStep
 from paredown.methods.code.adaptive import Adaptive
-from paredown.methods.habit.coded_size import REFRESH, CodedSize
+from paredown.methods.habit.coded_size import FIRST, LEAST, MOST, REFRESH, CodedSize
 from paredown.methods.quantize.learned_step import LearnedStepQuantization, first_step
 from paredown.train.data import Data
 from paredown.train.fit import fit
@@ -51,7 +51,7 @@ def test_the_penalty_is_the_length_at_the_levels_and_linear_between() -> None:
     net, habit = learning(), CodedSize(100.0)
     state = habit.start(net)
     habit.penalty(net, state)
-    rate = math.exp(state["log_rate"])
+    rate = math.exp(state["log_price"]) / habit.bytes
     with torch.no_grad():
         for slot in (s for s in net.slots.values() if isinstance(s, LearnedStep)):
             slot.value.copy_(slot())  # on the levels
@@ -95,27 +95,38 @@ def test_the_rate_rises_when_the_codes_are_too_long_and_falls_when_short() -> No
     for wanted, direction in ((16.0, 1), (1e6, -1)):
         net, habit = learning(), CodedSize(wanted)
         state = {**habit.start(net), "t": 1.0}
-        before = state["log_rate"]
+        before = state["log_price"]
         habit.penalty(net, state)
-        assert (state["log_rate"] - before) * direction > 0 and -12 <= state["log_rate"] <= -3.5
-        after = state["log_rate"]
+        assert (state["log_price"] - before) * direction > 0 and LEAST <= state["log_price"] <= MOST
+        after = state["log_price"]
         for _ in range(REFRESH - 1):
             habit.penalty(net, state)
-        assert state["log_rate"] == after  # between two looks it stays
+        assert state["log_price"] == after  # between two looks it stays
         habit.penalty(net, state)
-        assert state["log_rate"] != after
+        assert state["log_price"] != after
+
+
+def test_codes_of_the_wanted_size_add_the_same_whatever_the_size() -> None:
+    """λ · bytes is steered, not λ: a network of 100 kB that began at the λ of 500 B would be all zeros at once."""
+    net, small, large = learning(), CodedSize(50.0), CodedSize(5e5)
+    state = small.start(net)
+    small.penalty(net, state)
+    state["count"] = 1  # no new look at the histogram
+    assert state["log_price"] == pytest.approx(FIRST)
+    one, other = (50 * float(small.penalty(net, dict(state))), 5e5 * float(large.penalty(net, dict(state))))
+    assert one == pytest.approx(other) and one > 0
 
 
 def test_the_aim_falls_to_the_bytes_over_the_first_half() -> None:
     """At t = 0 the present size is the aim, so the rate stays; from the middle on, the bytes are."""
     net, habit = learning(), CodedSize(50.0)
     state = habit.start(net)
-    before = state["log_rate"]
+    before = state["log_price"]
     habit.penalty(net, state)
-    assert state["log_rate"] == pytest.approx(before) and state["first"] > 50
+    assert state["log_price"] == pytest.approx(before) and state["first"] > 50
     state = habit.step(net, {**state, "count": 0}, 0.5)
     habit.penalty(net, state)
-    assert state["log_rate"] == pytest.approx(before + 0.6 * 0.3)
+    assert state["log_price"] == pytest.approx(before + 0.6 * 0.3)
 
 
 def trained(data: Data, seed: int, net: Net, loss: Any, habits: Any, plan: Plan) -> Any:

@@ -15,6 +15,8 @@ from paredown.graph.slots import LearnedStep
 
 REFRESH = 8
 """Steps between two looks at the codes' histogram."""
+FIRST, LEAST, MOST = math.log(0.09), math.log(0.0018), math.log(9.0)
+"""log of λ · `bytes`, what codes of the wanted size add to the loss: at first, and the least and the most that it may be."""
 
 
 @part("habit.coded_size", Card(title="Entropy-penalised quantization", paper="arxiv:1905.08318", year=2019,
@@ -26,7 +28,7 @@ class CodedSize:
     """Add λ · (ideal code length of the codes) to the loss, with λ steered so that the codes take `bytes` in the end.
 
     The length is −log2 of each level's smoothed frequency in its tensor, linear between levels, so that weights and
-    steps have a gradient; every 8 steps the frequencies are taken afresh and log λ moves with the relative
+    steps have a gradient; every 8 steps the frequencies are taken afresh and log(λ · bytes) moves with the relative
     error of the codes' size in the packed file (`graph.code_length`) against an aim that falls geometrically to `bytes` over the first half.
 
     bytes: what the codes of all learned tensors should take together, steps and architecture not included.
@@ -36,7 +38,7 @@ class CodedSize:
 
     def start(self, net: Net) -> dict:
         """Return the state before the first step."""
-        return {"t": 0.0, "count": 0, "log_rate": math.log(3e-4), "first": 0.0, "cost": torch.zeros(0)}
+        return {"t": 0.0, "count": 0, "log_price": FIRST, "first": 0.0, "cost": torch.zeros(0)}
 
     def penalty(self, net: Net, state: dict) -> Tensor:
         """Return λ times the code length in bytes; zero for a network that is learning no steps."""
@@ -53,7 +55,7 @@ class CodedSize:
         below = levels.detach().floor()
         at = rows + below.long()
         low, high = state["cost"][at], state["cost"][at + 1]
-        return math.exp(state["log_rate"]) * (low + (levels - below) * (high - low)).sum() / 8
+        return math.exp(state["log_price"]) / self.bytes * (low + (levels - below) * (high - low)).sum() / 8
 
     def _refresh(self, state: dict, levels: Tensor, rows: Tensor, shape: tuple[list[int], int]) -> None:
         sizes, width = shape
@@ -65,7 +67,7 @@ class CodedSize:
         state["first"] = state["first"] or max(now, self.bytes)
         aim = self.bytes * (state["first"] / self.bytes) ** max(0.0, 1 - 2 * state["t"])
         error = max(-0.3, min(0.3, (now - aim) / aim))
-        state["log_rate"] = max(-12.0, min(-3.5, state["log_rate"] + 0.6 * error))
+        state["log_price"] = max(LEAST, min(MOST, state["log_price"] + 0.6 * error))
 
     def step(self, net: Any, state: dict, t: float) -> dict:
         """Return the state, having taken note of the training's progress."""
