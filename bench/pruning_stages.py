@@ -214,12 +214,11 @@ class Trial:
         if self.made.unmaskable:
             raise Stop(self.made.unmaskable)
         inputs = doubled(self.network.inputs(2, seed=5))
+        models = masked(self.model, self.made.masks), self.tool.double(self.made.thin), masked(self.model, {})
         torch.set_default_dtype(torch.float64)
         try:
             with torch.no_grad(), InDouble():
-                wanted = masked(self.model, self.made.masks)(*inputs)
-                got = self.tool.double(self.made.thin)(*inputs)
-                whole = masked(self.model, {})(*inputs)
+                wanted, got, whole = (model(*inputs) for model in models)
         finally:
             torch.set_default_dtype(torch.float32)
         self.row["effect"] = float(f"{gap(whole, wanted):.3g}")
