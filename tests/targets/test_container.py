@@ -315,7 +315,7 @@ def test_a_claim_of_a_huge_tensor_takes_no_memory() -> None:
 def _with_shape(frozen: Frozen, shape: tuple[int, ...]) -> bytes:
     """Return the network's file with another shape written for its tensor than it has."""
 
-    class Liar(container._Scribe):
+    class Liar(container.NetworkScribe):
         def slot_shape(self, before, given=None):
             super().slot_shape(before, shape)
             return given

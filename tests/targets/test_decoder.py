@@ -134,6 +134,24 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+def test_the_decoder_needs_nothing_from_elsewhere_and_is_small(tmp_path: Path) -> None:
+    """`nm -u`: no malloc, no libc; `size`: some 13 KB of code and constants. Strict C99, without a warning."""
+    compiler, tools = shutil.which("gcc") or shutil.which("clang"), (shutil.which("nm"), shutil.which("size"))
+    if compiler is None or None in tools:
+        pytest.skip("there is no C compiler, or no nm and size")
+    made = tmp_path / "pdn.o"
+    flags = ["-std=c99", "-Os", "-ffreestanding", "-pedantic", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}"]
+    subprocess.run([compiler, *flags, "-c", SOURCES / "pdn.c", "-o", made], check=True)
+    nm, size = (subprocess.run([tool, *more, made], check=True, capture_output=True, text=True).stdout
+                for tool, more in zip(tools, (["-u"], []), strict=True))  # fmt: skip
+    assert set(nm.split()) <= {"U", "memcpy", "memset"}, (
+        "a compiler may make loops of these two, and nothing else is asked for"
+    )
+    text, data, bss = map(int, size.splitlines()[1].split()[:3])
+    assert text + data < 24_000 and bss == 0
+    assert decoder.library().pdn_reader_bytes() < 50_000
+
+
 def files(folder: Path) -> list[str]:
     """Write files of every kind of tensor, and return their paths."""
     paths = []

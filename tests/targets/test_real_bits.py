@@ -231,7 +231,7 @@ def test_networks_without_blocks_spend_nothing_on_them() -> None:
     shared = {"bits", "short step", "exponent", "exponent sign"}
 
     def purposes(stored: Frozen) -> set[str]:
-        scribe = container._Scribe(Encoder(), bytearray())
+        scribe = container.NetworkScribe(Encoder(), bytearray())
         scribe.network(stored)
         return {*scribe.flags, *scribe.counts}
 

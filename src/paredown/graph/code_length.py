@@ -33,21 +33,23 @@ def context_bits(zeros: np.ndarray, ones: np.ndarray) -> float:
     )
 
 
-def level_bits(codes: np.ndarray) -> float:
-    """Return about how many bits signed integers take under a fresh model; in more than one dimension they are a weight."""
-    return _level_lengths(codes)[0]
+def level_bits(codes: np.ndarray, fine: bool | None = None) -> float:
+    """Return about how many bits signed integers take under a fresh model; in more than one dimension they are a weight.
+
+    fine: which of the two models; by the number of levels if None.
+    """
+    return _level_lengths(codes, codes.size >= FINE if fine is None else fine)[0]
 
 
 def level_pattern(codes: np.ndarray) -> Pattern | None:
     """Return the pattern of a weight's zeros with which its integers take the fewest bits, if one pays."""
-    return _level_lengths(codes)[1]
+    return _level_lengths(codes, codes.size >= FINE)[1]
 
 
-def _level_lengths(codes: np.ndarray) -> tuple[float, Pattern | None]:
+def _level_lengths(codes: np.ndarray, fine: bool) -> tuple[float, Pattern | None]:
     sizes = np.abs(codes.ravel().astype(np.int64))
     if not sizes.size:
         return 0.0, None
-    fine = sizes.size >= FINE
     near = np.zeros_like(sizes)
     near[1:] = sizes[:-1]
     near[2:] += sizes[:-2]

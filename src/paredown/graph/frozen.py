@@ -137,6 +137,8 @@ class Blocks:
 
     def spread(self, blocks: np.ndarray) -> np.ndarray:
         """Return one value for each block as an array that broadcasts to the tensor's shape."""
+        if not self.codes.size:
+            return np.zeros(self.shape, dtype=blocks.dtype)
         shape = self.shape if len(self.shape) > 1 else (1, self.codes.size)
         rows = np.repeat(blocks, self.block, axis=1) if blocks.shape[1] > 1 else blocks
         if blocks.shape[1] > 1:

@@ -1,6 +1,6 @@
 """The packed container, `.pdn`: a whole network in one checked, entropy-coded file. See docs/packed-format.md.
 
-Needs neither torch nor the training code. One description (`_Scribe`) serves writing and reading, so they cannot drift;
+Needs neither torch nor the training code. One description (`NetworkScribe`) serves writing and reading, so they cannot drift;
 `targets/scribe.py` has what is below tensors.
 """
 
@@ -31,6 +31,8 @@ from paredown.targets.scribe import MOST
 
 MAGIC = b"PDN"
 VERSION = 2
+HEADER = 8
+"""Bytes before the common section."""
 APART = 0x80
 """Set in the version byte when streams follow the common section."""
 
@@ -45,7 +47,7 @@ _TABLE = ("books", "centroids", "vector")
 def write(frozen: Frozen) -> tuple[bytes, dict[str, int]]:
     """Return the file's bytes, and where they go: {"header", "graph", "weights", "scales", "codebooks", "floats"}."""
     coder, streams = Encoder(), bytearray()
-    scribe = _Scribe(coder, streams)
+    scribe = NetworkScribe(coder, streams)
     scribe.network(frozen)
     common = coder.finish()
     first = (struct.pack("<I", len(common)) if streams else b"") + common
@@ -61,7 +63,7 @@ def _itemised(spent: list[tuple[str, int, int]], coded: int, total: int) -> dict
         taken = min(bits, left)  # less than it wrote where zero bytes were left out at the end
         left -= taken
         sizes[item] += taken + 8 * streamed
-    items = {"header": 8, "graph": 0, **{item: bits // 8 for item, bits in sizes.items() if item != "graph"}}
+    items = {"header": HEADER, "graph": 0, **{item: bits // 8 for item, bits in sizes.items() if item != "graph"}}
     items["graph"] = total - sum(items.values())
     return {item: size for item, size in items.items() if size}
 
@@ -81,7 +83,7 @@ def read(data: bytes) -> Frozen:
         raise Damaged("this packed network is damaged: its checksum does not fit; get the file again")
     try:
         decoder = Decoder(data[12 if data[3] & APART else 8 : end])
-        scribe = _Scribe(decoder, bytearray(data[end:]))
+        scribe = NetworkScribe(decoder, bytearray(data[end:]))
         frozen = scribe.network()
     except (LookupError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError, struct.error) as error:
         raise Damaged(f"this packed network holds no valid network: {error}") from error
@@ -90,7 +92,7 @@ def read(data: bytes) -> Frozen:
     return frozen
 
 
-class _Scribe(BlockScribe):
+class NetworkScribe(BlockScribe):
     """Writes (with an Encoder) or reads (with a Decoder) a network; every method takes what to write, or None."""
 
     def network(self, frozen: Frozen | None = None) -> Frozen:
@@ -267,7 +269,7 @@ def _is_half(array: np.ndarray) -> bool:
 def tensor_bytes(frozen: Frozen) -> dict[str, int]:
     """Return what each slot's values take in the file, rounded up to whole bytes."""
     coder, streams = Encoder(), bytearray()
-    scribe = _Scribe(coder, streams)
+    scribe = NetworkScribe(coder, streams)
     before: tuple[int, ...] = ()
     sizes = {}
     for name in frozen.spec.slot_users():

@@ -128,6 +128,15 @@ def _number(level: int, odd: bool) -> int:
     return (level + ((level > 0) - (level < 0))) // 2 if odd else level // 2
 
 
+def numbers(values: np.ndarray) -> np.ndarray:
+    """Return what dependent levels stand as, in one dimension."""
+    state, found = 0, []
+    for level in map(int, values.flat):
+        found.append(_number(level, state > 3))
+        state = NEXT[state][found[-1] & 1]
+    return np.array(found, dtype=np.int64)
+
+
 def dependent(values: np.ndarray) -> bool:
     """Return whether integers, read in C order, can be told by `Levels.dependent_row`."""
     state = 0
