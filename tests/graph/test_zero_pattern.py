@@ -113,3 +113,11 @@ def test_tiles_at_the_edge_are_smaller() -> None:
     matrix = np.zeros((5, 7), bool)
     matrix[4, 6] = True
     assert tiled(matrix, 2, 3).tolist() == [[False] * 3, [False] * 3, [False, False, True]]
+
+
+def test_groups_that_hold_nothing_are_none() -> None:
+    """What is not zero may all lie behind the last whole group: of 64 inputs in groups of 31, in the last two."""
+    for last in (1, 2, 3):
+        there = np.zeros((64, 64, 3, 3), bool)
+        there[np.arange(0, 64, 5), 64 - last, 1, 1] = True
+        assert all(allowed(pattern, there.shape) for pattern in candidates(there))

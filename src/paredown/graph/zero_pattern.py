@@ -115,8 +115,9 @@ def candidates(there: np.ndarray) -> list[Pattern]:
         found.append(tile)
     if kernel <= KERNEL and wide > 1:
         bits, m = min((_group_bits(sample, m), m) for m in range(2, min(WIDEST, wide) + 1))
-        if bits < enough:
-            found.append(Groups(int(counted(parts, m).max()), m))
+        groups = Groups(int(counted(parts, m).max()), m)
+        if bits < enough and allowed(groups, there.shape):  # what is not zero may all lie behind the last whole group
+            found.append(groups)
     return found
 
 
