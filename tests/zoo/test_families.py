@@ -20,6 +20,7 @@ from paredown.zoo.regnet import Line
 from paredown.zoo.resnet import bottleneck, resnet_small
 from paredown.zoo.resolve import module_of, network
 from paredown.zoo.shufflenet import shuffled, shufflenet_v1
+from paredown.zoo.squeezenet import FIRE
 from paredown.zoo.swin import relative, separate, unwindowed, windows
 from paredown.zoo.vit import Attention
 from zoo.by_hooks import counted, counts_of
@@ -187,3 +188,11 @@ def test_pnasnet_has_a_mobile_form() -> None:
     """5.1 M parameters and 588 M MACs in the paper."""
     form = {"cells": 3, "features": 1080, "stem": 32}
     assert counted("pnasnet_5", form, (3, 224, 224), 1000) == (5_064_487, 587_293_200)
+
+
+def test_fire_modules_follow_squeezenets_metaparameters() -> None:
+    """e_i = base_e + incr_e ⌊i / freq⌋, of which pct3x3 have kernels of 3, and s_i = SR · e_i (section 5.1, with section 3.3's values)."""
+    base, more, freq, pct, ratio = 128, 128, 2, 0.5, 0.125
+    for at, (squeezed, expanded) in enumerate(FIRE):
+        every = base + more * (at // freq)
+        assert (squeezed, expanded) == (ratio * every, pct * every)
