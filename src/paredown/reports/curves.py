@@ -8,7 +8,7 @@ from paredown.reports import words
 
 Json = Mapping[str, Any]
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 220, 116, 44, 8, 16, 20
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 228, 116, 52, 8, 16, 20
 """Of a drawing, and what its axes leave free at its sides."""
 
 
