@@ -175,7 +175,8 @@ def interval(values: np.ndarray, factor: float) -> dict[str, float]:
 
 
 def lines(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield a line of the table for each budget and way."""
+    """Yield a line of the table for the float networks, and for each budget and way."""
+    yield line(None, [row for row in rows if row["way"] == "float"], [])
     for budget in BUDGETS:
         beside = chosen(rows, "kmeans", budget)
         for way in [name for name in ways() if name != "float"]:
@@ -183,7 +184,7 @@ def lines(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 yield line(budget, own, beside)
 
 
-def line(budget: int, own: list[dict[str, Any]], beside: list[dict[str, Any]]) -> dict[str, Any]:
+def line(budget: int | None, own: list[dict[str, Any]], beside: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a way's chosen files, one for each seed, get right on test, beside k-means' under the same budget."""
     right = np.stack([met(row["path"]) for row in own]).astype(float)
     told: dict[str, Any] = {
@@ -210,8 +211,6 @@ def table(asked: argparse.Namespace) -> None:
     order = list(ways())
     points = sorted(rows, key=lambda row: (row["seed"], order.index(row["way"]), row["bytes"]))
     write("sharing_points.csv", [{k: v for k, v in row.items() if k != "path"} for row in points])
-    whole = [met(row["path"]).mean() for row in points if row["way"] == "float"]
-    print("float:", [row["bytes"] for row in points if row["way"] == "float"], whole)
     made = list(lines(rows))
     write("sharing.csv", made)
     for one in made:
