@@ -119,6 +119,7 @@ def session(model: onnx.ModelProto, folder: Path) -> tuple[onnxruntime.Inference
     """Return a session, and how often each operator stands in the optimised graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.add_session_config_entry("session.x64quantprecision", "1")  # without VNNI pairs of products saturate else
     options.optimized_model_filepath = str(folder / "optimised.onnx")
     made = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return made, Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)

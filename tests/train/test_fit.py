@@ -361,7 +361,13 @@ def test_a_plan_outside_its_ranges_is_refused() -> None:
             Plan(**wrong)
 
 
-def test_convolutions_train_channels_last_and_are_left_as_they_were() -> None:
+@pytest.mark.parametrize(
+    ("capability", "last"), [("AVX512", True), ("AVX512_VNNI", True), ("AVX2", False), ("DEFAULT", False)]
+)
+def test_convolutions_train_channels_last_where_it_is_safe_and_are_left_as_they_were(
+    capability: str, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     seen = []
 
     class Look:
@@ -374,5 +380,5 @@ def test_convolutions_train_channels_last_and_are_left_as_they_were() -> None:
 
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(32, 4))
     fit(net, data(), CrossEntropy(), (Look(),), Plan(epochs=1, batch=16))
-    assert seen and all(seen)
+    assert seen and all(found == last for found in seen)
     assert all(p.is_contiguous() for p in net.parameters())

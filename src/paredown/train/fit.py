@@ -75,10 +75,20 @@ def fit(
     return run.finish()
 
 
+def layout_for(device: torch.device) -> torch.memory_format:
+    """Return the layout to train convolutions in: channels last, faster by 7 to 60 % of an epoch, where it is safe.
+
+    It is not on processors without AVX-512: there the gradient of a convolution of, say, 6 channels in this layout writes
+    beyond its memory (torch 2.13; guide 03 crashed).
+    """
+    safe = device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.channels_last if safe else torch.contiguous_format
+
+
 def lay_out_(model: nn.Module, layout: torch.memory_format) -> None:
     """Lay out the weights of two-dimensional convolutions in place: values and names stay.
 
-    What the convolutions compute follows. Channels last is the faster layout on CPUs, by 7 to 60 % of an epoch.
+    What the convolutions compute follows.
     """
     for parameter in model.parameters():
         if parameter.dim() == 4:
@@ -93,7 +103,7 @@ class _Run:
     ) -> None:
         self.model, self.data, self.loss, self.habits = model, data, loss, habits
         self.plan, self.seed, self.extras = plan, seed, extras
-        lay_out_(model, torch.channels_last)
+        lay_out_(model, layout_for(data.x.device))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise BadInput("this network has nothing left to train: all its weights are fixed; train before quantizing")
