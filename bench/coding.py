@@ -1,7 +1,8 @@
-"""Packed files beside NNCodec 2 (the reference of ISO/IEC 15938-17) at equal accuracy, without training: bytes of three trained networks.
+"""Packed files beside NNCodec 2 (the reference of ISO/IEC 15938-17) at equal accuracy, without training and with ours: three networks.
 
     python bench/coding.py networks [--networks resnet_20=FOLDER]    # trains, or takes a Net.save folder; folds; NAME/float.npz
     python bench/coding.py ours                                      # quantize.rate_distortion, a packed file at every price of a bit
+    python bench/coding.py trained                                   # learned steps under a price of coded bytes, from the same network
     nnc/bin/python bench/coding_nncodec.py                           # every QP, in an environment of its own (said there)
     python bench/coding.py measure                                   # validation accuracy of all that is there
     python bench/coding.py table                                     # bench/results/coding.csv, coding_points.csv
@@ -9,6 +10,7 @@
 All but `table` resume from --work. LeNet-5 and DS-CNN on MNIST, ResNet-20 on CIFAR-10-JPEG; batch norm is folded first, for both. Ours:
 one calibration (512 samples, no labels) for each network, then a price of a bit from --least on, each --ladder times the last, with a step for each
 channel and with one for a tensor; what `RateDistortion(bytes=…)` finds for the bytes that come out, without its search for the price. NNCodec needs no samples.
+"trained": `LearnedStep` with `CodedSize`, taught by the float network, once for each size of TRAINED; the training split, some epochs.
 
 Bytes: NNCodec's are the bitstream (weights, biases, and what its format says of them; no architecture); ours are weights + biases + scales
 as the file's items say, and the whole file, architecture included. `xz` and `zstd` are our codes in one piece, a byte for a weight and two for a bias, steps
@@ -23,7 +25,8 @@ import lzma
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +42,35 @@ from paredown.graph.freeze import freeze
 from paredown.graph.frozen import Rounded
 from paredown.graph.net import Net
 from paredown.graph.slots import Fixed, Free
+from paredown.methods.habit.coded_size import CodedSize
 from paredown.methods.loss.cross_entropy import CrossEntropy
+from paredown.methods.loss.soften import Soften
+from paredown.methods.quantize.learned_step import LearnedStepQuantization
 from paredown.methods.quantize.rate_distortion import RateDistortion
 from paredown.targets.container import read, write
 from paredown.train.data import Data
-from paredown.train.fit import fit
+from paredown.train.fit import Extras, fit
 from paredown.zoo.resolve import network
 from tables import RESULTS
 from tables import write as write_table
 
-_SMALL = Plan(epochs=3, batch=128, lr=3e-3, schedule="onecycle", precision="bfloat16")
+_SMALL = Plan(epochs=3, batch=128, lr=3e-3, schedule="onecycle")
 NETWORKS: dict[str, tuple[str, dict[str, Any], Plan]] = {
     "lenet_5": ("mnist", {"model": "lenet_5"}, _SMALL),
     "ds_cnn": ("mnist", {"model": "ds_cnn"}, replace(_SMALL, epochs=2, lr=6e-3)),
     "resnet_20": ("cifar10-jpeg", {"model": "resnet_small", "depth": 20, "width": 16},
-                  Plan(epochs=12, batch=128, lr=6e-3, schedule="onecycle", augment=0.5, weight_decay=0.02, precision="bfloat16")),
+                  Plan(epochs=5, batch=128, lr=6e-3, schedule="onecycle", augment=0.5, weight_decay=0.02)),
 }  # fmt: skip
+TRAINED: dict[str, tuple[tuple[int, ...], Plan]] = {
+    "lenet_5": ((11000, 7000, 4500, 3000), Plan(epochs=3, batch=128, lr=2e-3)),
+    "ds_cnn": ((6000, 4500, 3400), Plan(epochs=1, batch=128, lr=3e-3)),
+    "resnet_20": ((60000, 42000), Plan(epochs=1.5, batch=128, lr=3e-3, augment=0.5)),
+}
+"""The sizes to train for, in bytes of codes, and how."""
 FLOORS = (0.002, 0.005, 0.01, 0.02)
+GLANCE, FAR = 500, 0.06
+"""Files that lose more than FAR on so many samples of validation are looked at no longer."""
+TOOLS = ("paredown", "trained", "nncodec")
 BITS = 0.5, 6.0
 """Bits a weight between which our points lie."""
 
@@ -129,6 +144,29 @@ def make_ours(asked: argparse.Namespace) -> None:
             (folder / f"ours_{kind}.done").touch()
 
 
+def make_trained(asked: argparse.Namespace) -> None:
+    """Train each network for each size, and write its packed file."""
+    for name in asked.names:
+        folder = asked.work / name
+        net = Net.load(folder / "net").eval()
+        sizes, plan = TRAINED[name]
+        for size in asked.sizes or sizes:
+            path = folder / f"trained_{size}"
+            if path.with_name(path.name + ".json").exists():
+                continue
+            work = Work({"fit": partial(_fit, name, net, asked.seed, folder / f"{path.name}.checkpoint")}, asked.seed)
+            part = LearnedStepQuantization(bits=4, loss=Soften(), habits=(CodedSize(bytes=size),), plan=plan)
+            torch.manual_seed(asked.seed)
+            _keep(path, part.apply(net, work).eval())
+
+
+def _fit(name: str, teacher: Net, seed: int, checkpoint: Path, net: Net, **how: Any) -> None:
+    start = time.process_time()
+    extras = Extras(teacher=teacher, checkpoint=checkpoint)
+    fit(net, data(name, "train"), how["loss"], how["habits"], how["plan"], seed, extras)
+    print(f"{name}: trained in {time.process_time() - start:.0f} s of processor time", flush=True)
+
+
 def _keep(path: Path, net: Net) -> int:
     """Write a network as `path`.pdn and its items as `path`.json; return the bytes of codes and scales."""
     frozen = freeze(net)
@@ -167,6 +205,9 @@ def points(folder: Path) -> Iterator[dict[str, Any]]:
         _, kind, price = path.stem.split("_")
         row = json.loads(path.with_name(path.stem + ".json").read_text())
         yield {"path": path, "tool": "paredown", "way": kind, "setting": float(price), **row}
+    for path in sorted(folder.glob("trained_*.pdn")):
+        row = json.loads(path.with_name(path.stem + ".json").read_text())
+        yield {"path": path, "tool": "trained", "way": "tensor", "setting": int(path.stem.rpartition("_")[2]), **row}
     for path in sorted(folder.glob("nncodec_*.npz")):
         way, qp = path.stem.removeprefix("nncodec_").rsplit("_", 1)
         with np.load(path) as file:
@@ -184,15 +225,37 @@ def known(path: Path, asked: argparse.Namespace, role: str, net: Net) -> float:
     return float(mark.read_text())
 
 
+def judged(path: Path, asked: argparse.Namespace, net: Net, start: float) -> tuple[float, int]:
+    """Return the accuracy of a file on validation and of how many samples: of GLANCE alone where it is far below `start`."""
+    glance = known(path, replaced(asked, samples=GLANCE), "val", net)
+    if glance < start - FAR:
+        return glance, GLANCE
+    return known(path, asked, "val", net), len(data(path.parent.name, "val", asked.samples))
+
+
+def replaced(asked: argparse.Namespace, **new: Any) -> argparse.Namespace:
+    """Return what was asked for, but for what is new."""
+    return argparse.Namespace(**{**vars(asked), **new})
+
+
 def measure(asked: argparse.Namespace) -> None:
     """Measure every point on validation, the float network too."""
     for name in asked.names:
         folder = asked.work / name
         net = Net.load(folder / "net").eval()
-        print(name, "float", known(folder / "net", asked, "val", net), flush=True)
+        start = known(folder / "net", asked, "val", net)
+        print(name, "float", start, flush=True)
         for point in points(folder):
-            value = known(point["path"], asked, "val", net)
-            print(name, point["tool"], point["way"], point["setting"], point["bytes"], f"{value:.4f}", flush=True)
+            value, count = judged(point["path"], asked, net, start)
+            print(
+                name,
+                point["tool"],
+                point["way"],
+                point["setting"],
+                point["bytes"],
+                f"{value:.4f} of {count}",
+                flush=True,
+            )
 
 
 def table(asked: argparse.Namespace) -> None:
@@ -202,18 +265,21 @@ def table(asked: argparse.Namespace) -> None:
         folder = asked.work / name
         net = Net.load(folder / "net").eval()
         start, count = known(folder / "net", asked, "val", net), len(data(name, "val", asked.samples))
-        there = [dict(point, val=known(point["path"], asked, "val", net)) for point in points(folder)]
-        every += [_point(name, point, count) for point in there]
+        there = [
+            point | dict(zip(("val", "val_n"), judged(point["path"], asked, net, start), strict=True))
+            for point in points(folder)
+        ]
+        every += [_point(name, point) for point in there]
         for floor in FLOORS:
             row = {"network": name, "values": sum(value.numel() for value in floats(net).values()), "floor": floor, "val_n": count,
                    "float_val": round(start, 4), "test_n": len(data(name, "test")), "float_test": round(known(folder / "net", asked, "test", net), 4)}  # fmt: skip
-            for tool in ("paredown", "nncodec"):
+            for tool in TOOLS:
                 good = [point for point in there if point["tool"] == tool and point["val"] >= start - floor]
                 best = min(good, key=lambda point: point["file_bytes"], default=None)
                 row |= _chosen(tool, best, known(best["path"], asked, "test", net) if best else None)
-            for ours in ("bytes", "file_bytes"):
-                pair = row["nncodec_file_bytes"], row[f"paredown_{ours}"]
-                row[f"nncodec_of_{ours}"] = round(pair[0] / pair[1], 3) if all(pair) else ""
+            for ours, size in product(TOOLS[:2], ("bytes", "file_bytes")):
+                pair = row[f"{ours}_{size}"], row["nncodec_bytes"]
+                row[f"{ours}_{size}_of_nncodec"] = round(pair[0] / pair[1], 3) if all(pair) else ""
             rows.append(row)
     if every:
         write_table("coding_points.csv", every)
@@ -222,21 +288,21 @@ def table(asked: argparse.Namespace) -> None:
             print("  ".join(f"{cell:>12}" for cell in line))
 
 
-def _point(name: str, point: dict[str, Any], count: int) -> dict[str, Any]:
+def _point(name: str, point: dict[str, Any]) -> dict[str, Any]:
     own = ("tool", "way", "setting", "bytes", "file_bytes")
     items = ("weights", "biases", "scales", "graph", "header", "floats", "xz", "zstd")
     return {"network": name, **{key: point[key] for key in own}, **{key: point.get(key, "") for key in items},
-            "val": round(point["val"], 4), "val_n": count}  # fmt: skip
+            "val": round(point["val"], 4), "val_n": point["val_n"]}  # fmt: skip
 
 
 def _chosen(tool: str, best: dict[str, Any] | None, test: float | None) -> dict[str, Any]:
     """Return the columns of a tool's choice; empty where no file keeps the floor."""
-    keys = ("way", "setting", "bytes", "file_bytes", "val", *(("xz", "zstd") if tool == "paredown" else ()))
+    keys = ("way", "setting", "bytes", "file_bytes", "val", *(("xz", "zstd") if tool != "nncodec" else ()))
     found = {f"{tool}_{key}": "" if best is None else best[key] for key in keys}
     return found | {f"{tool}_test": "" if test is None else round(test, 4)}
 
 
-VERBS = {"networks": make_networks, "ours": make_ours, "measure": measure, "table": table}
+VERBS = {"networks": make_networks, "ours": make_ours, "trained": make_trained, "measure": measure, "table": table}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -245,7 +311,8 @@ if __name__ == "__main__":
     parser.add_argument("--names", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--networks", nargs="*", default=[], help="NAME=FOLDER of Net.save, taken instead of training")
     parser.add_argument("--steps", nargs="*", default=["channel", "tensor"])
-    parser.add_argument("--least", type=float, default=1e-9, help="the first price of a bit")
+    parser.add_argument("--sizes", nargs="*", type=int, default=[], help="to train for, in place of TRAINED's")
+    parser.add_argument("--least", type=float, default=1e-12, help="the first price of a bit")
     parser.add_argument("--ladder", type=float, default=2.0)
     parser.add_argument("--calib", type=int, default=512, help="calibration samples")
     parser.add_argument("--samples", type=int, default=0, help="of validation, at most (0: all)")
