@@ -4,7 +4,8 @@
     python bench/deep_compression.py table                                                 # bench/results/deep_compression*.csv
 
 The paper (arxiv:1510.00149, table 1) says 1,070 KB to 27 KB (40 times) and 1,720 KB to 44 KB (39 times) at no loss of accuracy. Every
-row here is a recipe that begins with the same float training; no pictures are augmented. Of each way's sizes the table takes the
+row here is a recipe that begins with the same float training, without augmentation; what comes after it augments the pictures of
+LeNet-300-100 by 0.3, which in 15 epochs learns the others by heart, in every recipe alike. Of each way's sizes the table takes the
 smallest file whose accuracy on the 10,000 validation pictures is not below the float file's, else the best on validation, and says which
 in `holds`; that file alone meets the 10,000 test pictures, read back and run. `bytes` is the whole file, architecture included;
 `paper_bytes` is the paper's own storage of the same network, written and read back here: for each weight the codebook in float32, and
@@ -44,18 +45,20 @@ PARAMS = {"lenet_300_100": 266_610, "lenet_5": 431_080}
 PAPER = {"lenet_300_100": 27_000, "lenet_5": 44_000}
 PLANS: dict[str, dict[str, dict[str, Any]]] = {
     "lenet_300_100": {
-        "float": {"epochs": 15, "lr": 2e-3, "batch": 256, "precision": "bfloat16"},
-        "mend": {"epochs": 10, "lr": 1e-3, "batch": 256, "precision": "bfloat16"},
-        "share": {"epochs": 3, "lr": 1e-4, "batch": 256, "precision": "bfloat16"},
-        "code": {"epochs": 12, "lr": 2e-3, "batch": 256, "precision": "bfloat16"},
+        "float": {"epochs": 15, "lr": 2e-3, "batch": 256},
+        "mend": {"epochs": 15, "lr": 2e-3, "batch": 256, "augment": 0.3},
+        "share": {"epochs": 3, "lr": 1e-4, "batch": 256, "augment": 0.3},
+        "code": {"epochs": 15, "lr": 2e-3, "batch": 256, "augment": 0.3},
     },
     "lenet_5": {
-        "float": {"epochs": 5, "lr": 2e-3, "batch": 128, "precision": "bfloat16"},
-        "mend": {"epochs": 1.5, "lr": 1e-3, "batch": 128, "precision": "bfloat16"},
-        "share": {"epochs": 0.5, "lr": 1e-4, "batch": 128, "precision": "bfloat16"},
-        "code": {"epochs": 4, "lr": 2e-3, "batch": 128, "precision": "bfloat16"},
+        "float": {"epochs": 5, "lr": 2e-3, "batch": 128},
+        "mend": {"epochs": 2.5, "lr": 2e-3, "batch": 128},
+        "share": {"epochs": 0.5, "lr": 1e-4, "batch": 128},
+        "code": {"epochs": 4, "lr": 2e-3, "batch": 128},
     },
 }
+ROUNDS = {"lenet_300_100": (0.5, 0.75, 0.88, 0.92), "lenet_5": (0.5, 0.8, 0.92)}
+"""Shares of the weights at zero, one after the other; the paper has 0.92 of both networks' at zero in the end."""
 
 
 def first(net: str) -> list[dict[str, Any]]:
@@ -74,7 +77,7 @@ def deep(net: str, rounds: tuple[float, ...], clusters: int) -> list[dict[str, A
     return [*steps, {"part": "train.finetune", "habits": [{"part": "habit.centroids"}], "plan": plans["share"]}]
 
 
-def coded(net: str, size: int, bits: int = 3, share: float = 0.7) -> list[dict[str, Any]]:
+def coded(net: str, size: int, bits: int = 3, share: float = 0.3) -> list[dict[str, Any]]:
     """Return ours: learned steps under a price of coded bytes, taught by the float network."""
     return [*first(net), {
         "part": "quantize.learned_step", "bits": bits, "bias_bits": 6, "habits": [{"part": "habit.coded_size", "bytes": size}],
@@ -90,11 +93,9 @@ def rounded(net: str, size: int) -> list[dict[str, Any]]:
 def ways(net: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Return {way: {setting: steps}}."""
     dense = net == "lenet_300_100"
-    rounds: tuple[tuple[float, ...], ...] = (
-        ((0.8, 0.88), (0.8, 0.92), (0.8, 0.95)) if dense else ((0.8, 0.88), (0.8, 0.92))
-    )
-    sizes = (5600, 8000, 11000, 13000, 16000) if dense else (4000, 5600, 8000, 11000)
-    posts = (17000, 24000, 34000, 48000) if dense else (20000, 28000, 40000, 56000)
+    rounds = [ROUNDS[net][:upto] for upto in range(3, len(ROUNDS[net]) + 1)]
+    sizes = (5600, 8000, 11000) if dense else (4000, 8000, 16000)
+    posts = (34000, 48000) if dense else (40000, 56000)
     return {
         "float": {"": first(net)},
         "deep_compression": {f"{100 * (1 - some[-1]):.0f} %, {k} values": deep(net, some, k) for some in rounds for k in ((32, 16) if dense else (32,))},
