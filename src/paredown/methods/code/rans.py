@@ -23,28 +23,18 @@ Table = list[tuple[int, int]]
 def normalised(counts: list[int], one: int = ONE) -> list[int]:
     """Return frequencies that sum to `one`, each at least 1, near the shares of the counts (all at least 1).
 
-    From the shares rounded down, one by one, the frequency is raised that shortens the code most, or lowered that lengthens
-    it least: count · log(1 ± 1/f), to first order about the middle of the step; in integers, so that it is the same everywhere.
+    From 1 for each, one by one, the frequency is raised that shortens the code most: count · log(1 + 1/f), to first order about the
+    middle of the step; in integers, so that it is the same everywhere. Gains fall with f, so that this is the shortest code.
     """
     if not 0 < len(counts) <= one:
         raise BadInput(f"{len(counts)} symbols cannot share {one}")
-    total = sum(counts)
-    found = [max(1, count * one // total) for count in counts]
-    left = one - sum(found)
-    step = 1 if left > 0 else -1
-
-    def order(at: int) -> int:
-        return -step * ((counts[at] << 64) // (2 * found[at] + step))
-
-    heap = [(order(at), at) for at in range(len(counts)) if step > 0 or found[at] > 1]
+    found = [1] * len(counts)
+    heap = [(-((count << 64) // 3), at) for at, count in enumerate(counts)]
     heapq.heapify(heap)
-    for _ in range(abs(left)):
+    for _ in range(one - len(counts)):
         _, at = heap[0]
-        found[at] += step
-        if step > 0 or found[at] > 1:
-            heapq.heapreplace(heap, (order(at), at))
-        else:
-            heapq.heappop(heap)
+        found[at] += 1
+        heapq.heapreplace(heap, (-((counts[at] << 64) // (2 * found[at] + 1)), at))
     return found
 
 
