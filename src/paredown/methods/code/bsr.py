@@ -118,10 +118,8 @@ class Bsr:
         if not believable(size):
             return np.zeros(0, dtype=np.int64)
         reader = Reader(data)
-        rows, count = reader.number(size), reader.number(size)
-        if rows == 0 or size % rows:
-            raise Damaged(f"{size} integers are no matrix of {rows} rows")
-        high, wide = -(-rows // self.block), -(-(size // rows) // self.block)
+        rows, across, count = reader.matrix(size)
+        high, wide = -(-rows // self.block), -(-across // self.block)
         pointers = np.pad(reader.fields(width_of(count), high).astype(np.int64), (1, 0))
         if pointers[-1] != count or (np.diff(pointers) < 0).any():
             raise Damaged("the row pointers do not rise to the number of blocks")
@@ -131,6 +129,6 @@ class Bsr:
         blocks = reader.values(count * self.block**2).reshape(count, self.block, self.block)
         reader.end()
         try:
-            return dense(BlockRows(pointers, columns, blocks), (rows, size // rows)).ravel()
+            return dense(BlockRows(pointers, columns, blocks), (rows, across)).ravel()
         except BadInput as error:
             raise Damaged(str(error)) from error

@@ -82,10 +82,7 @@ class Coo:
         if not believable(size):
             return np.zeros(0, dtype=np.int64)
         reader = Reader(data)
-        rows, count = reader.number(size), reader.number(size)
-        if rows == 0 or size % rows:
-            raise Damaged(f"{size} integers are no matrix of {rows} rows")
-        columns = size // rows
+        rows, columns, count = reader.matrix(size)
         at = reader.fields(width_of(rows - 1), count).astype(np.int64)
         across = reader.fields(width_of(columns - 1), count).astype(np.int64)
         places = at * columns + across

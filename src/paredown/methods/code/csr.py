@@ -90,10 +90,7 @@ class Csr:
         if not believable(size):
             return np.zeros(0, dtype=np.int64)
         reader = Reader(data)
-        rows, count = reader.number(size), reader.number(size)
-        if rows == 0 or size % rows:
-            raise Damaged(f"{size} integers are no matrix of {rows} rows")
-        columns = size // rows
+        rows, columns, count = reader.matrix(size)
         pointers = np.pad(reader.fields(width_of(count), rows).astype(np.int64), (1, 0))
         if pointers[-1] != count or (np.diff(pointers) < 0).any():
             raise Damaged("the row pointers do not rise to the number of entries")

@@ -120,6 +120,13 @@ class Reader:
         """Return `count` fields of `width` bits as uint64; they are in the data before anything is allocated."""
         return unpack(self.take(-(-width * count // 8)), width, believable(count))
 
+    def matrix(self, size: int) -> tuple[int, int, int]:
+        """Return rows, columns and the number of what is stored of a matrix of `size` integers."""
+        rows, count = self.number(size), self.number(size)
+        if rows == 0 or size % rows:
+            raise Damaged(f"{size} integers are no matrix of {rows} rows")
+        return rows, size // rows, count
+
     def values(self, count: int, nonzero: bool = False) -> np.ndarray:
         """Return `count` values, int64, as `Writer.values` wrote them."""
         told, width = self.number(), self.number(64)
