@@ -276,6 +276,8 @@ def export(
         out.print(
             f"{a.path}  {a.bytes:,} B, validation {value:.4f}, {a.mismatches} mismatches of {a.n}", soft_wrap=True
         )
+        if a.note:
+            out.print(a.note, soft_wrap=True)
     return 0
 
 

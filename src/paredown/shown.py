@@ -36,6 +36,7 @@ def outcome(document: dict[str, Any]) -> list[str]:
             same = f"{file['mismatches']} mismatches of {file['n']}"
             others = "".join(f", {name} {size:,} B" for name, size in (file.get("beside") or {}).items())
             lines.append(f"  {file['path']}  {file['bytes']:,} B, test {file['test']:.4f}, {same}{others}")
+            lines += [f"  {file['note']}"] if file.get("note") else []
     if chosen := document.get("chosen"):
         odds = f"expected on test {chosen['expected']:.4f}, probability to show the floor {chosen['probability']:.2f}"
         lines.append(f"chosen: {chosen['how']} ({odds})")

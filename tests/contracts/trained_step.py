@@ -17,6 +17,7 @@ from paredown.graph.latent import Latent
 from paredown.graph.net import Net
 from paredown.targets.onnx import Onnx
 from paredown.targets.packed import Packed
+from paredown.targets.runtime import predictor
 from paredown.train.data import Data
 from paredown.train.fit import fit
 
@@ -82,6 +83,7 @@ class TrainedStepContract(StepContract):
             with torch.no_grad():
                 wanted = out(x).numpy()
             for target in (Packed(), Onnx()):
-                got = target.load(Path(target.write(freeze(out), tmp_path).path))(x.numpy())
+                model = target.model(Path(target.write(freeze(out), tmp_path).path))
+                got = predictor(model, exact=True)(x.numpy())
                 off = np.abs(got - wanted) > 1e-4 * (1 + np.abs(wanted).max())
                 assert off.mean() <= self.flips, (target.part_name, off.mean())

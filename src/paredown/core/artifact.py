@@ -13,7 +13,7 @@ class Artifact:
     """A written file. `bytes` is its size on disk; `itemised` splits it by what the bytes hold and sums to it.
 
     `mismatches` counts, over `n` inputs, the predictions that differ from the model the file came from. `beside`: what general
-    compressors make of the same tensors, {compressor: bytes}, where that was tried.
+    compressors make of the same tensors, {compressor: bytes}, where that was tried. `note`: what explains mismatches, if known.
     """
 
     target: str
@@ -25,6 +25,7 @@ class Artifact:
     n: int = 0
     quality: Quality | None = None
     beside: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the artifact as a JSON object."""

@@ -135,6 +135,7 @@ def _file(row: Json, folder: Path, split: str) -> File:
     stated = f"{words.metric(value)} on {split}, in its own runtime" if value is not None else "not measured"
     n, odd = row.get("n", 0), row.get("mismatches", 0)
     mismatches = f"{words.plain(odd)} of {words.plain(n)} predictions on {split} differ from the model it came from"
+    mismatches += f"; {row['note']}" if row.get("note") else ""
     here = _here(row, folder)
     link = here.relative_to(folder).as_posix() if here is not None and here.is_relative_to(folder) else ""
     path, total = str(here or row.get("path", "")), sum(v for _, v in items)

@@ -39,15 +39,18 @@ def backend(target: str) -> Any:
 
 def load(path: str | Path) -> Predict:
     """Return `predict(inputs) -> scores` for a file, by its suffix. Raises BadInput or Damaged."""
-    return predictor(onnx_bytes(path))
+    return _kind(Path(path)).load(Path(path))
 
 
 def onnx_bytes(path: str | Path) -> bytes:
     """Return the ONNX model that a file is, or is run as. Raises BadInput or Damaged."""
-    path = Path(path)
+    return bytes(_kind(Path(path)).model(Path(path)).SerializeToString())
+
+
+def _kind(path: Path) -> Any:
     if path.suffix not in _LOADERS:
         raise BadInput(f"file {path} is of no known kind; allowed: {', '.join(_LOADERS)}")
-    return bytes(_LOADERS[path.suffix].model(path).SerializeToString())
+    return _LOADERS[path.suffix]
 
 
 def deliver(
@@ -61,8 +64,21 @@ def deliver(
     artifact = engine.write(frozen, folder)
     scores = engine.load(Path(artifact.path))(task.inputs(role))
     wrong = int((scores.argmax(1) != source.argmax(1)).sum())
+    note = _saturation(engine, artifact, task.inputs(role), source, wrong) if wrong and target == "onnx" else ""
     measured = quality(task.metric, role, scores, task.splits[role].y, confidence)
-    return replace(artifact, quality=measured, mismatches=wrong, n=len(scores))
+    return replace(artifact, quality=measured, mismatches=wrong, n=len(scores), note=note)
+
+
+def _saturation(engine: Onnx, artifact: Artifact, inputs: np.ndarray, source: np.ndarray, wrong: int) -> str:
+    """Return a line if products of int8 that saturate on this processor explain mismatches of an ONNX file, or ""."""
+    exact = predictor(engine.model(Path(artifact.path)), exact=True)(inputs)
+    left = int((exact.argmax(1) != source.argmax(1)).sum())
+    if left >= wrong:
+        return ""
+    return (
+        "this processor has no VNNI, and ONNX Runtime saturates pairs of int8 products on it: with the session option "
+        f"session.x64quantprecision = 1 there are {left} mismatches"
+    )
 
 
 def handed_over(artifact: Artifact, frozen: Frozen) -> Artifact:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from paredown.core.errors import BadInput
-from paredown.graph.frozen import Rounded
 from paredown.graph.integer_codes import unsigned_levels
 from paredown.graph.spec import Node
 from paredown.targets.onnx_graph import Graph, lowers
@@ -49,25 +48,9 @@ def transposed(g: Graph, node: Node) -> str:
 def linear(g: Graph, node: Node) -> str:
     x, w, b = node.args["input"], node.args["weight"], node.args.get("bias")
     if g.rank(x) == 2:
-        return g.emit("Gemm", g.name(x), _matrix(g, node), *([g.bias(node)] if b is not None else []), transB=1)
+        return g.emit("Gemm", g.name(x), g.name(w), *([g.bias(node)] if b is not None else []), transB=1)
     product = g.emit("MatMul", g.name(x), g.emit("Transpose", g.name(w), perm=[1, 0]))
     return product if b is None else g.emit("Add", product, g.name(b))
-
-
-def _matrix(g: Graph, node: Node) -> str:
-    """Return the name of a linear layer's weight; codes of up to 8 bits beside an input on levels have their zero points written out.
-
-    ONNX Runtime 1.31 makes integer products (QGemm) only of those.
-    """
-    slot = node.args["weight"]
-    stored = g.frozen.tensors.get(str(slot))
-    on_levels = g.name(node.args["input"]) in g.steps and slot not in g.names
-    if not (on_levels and isinstance(stored, Rounded) and stored.bits <= 8):
-        return str(g.name(slot))
-    g.names[slot] = g.dequantized(stored)
-    zeros = np.zeros(stored.step.size if stored.step.size > 1 else (), np.int8)
-    g.nodes[-1].input.append(g.store(zeros))
-    return str(g.names[slot])
 
 
 @lowers("matmul", "bmm", "mm")

@@ -4,6 +4,8 @@ Integers of 3 bits and more are held in the narrowest integer type of opset 21. 
 as wide as, lie several to a word, which BitShift and BitwiseAnd take apart; all of it is constant, so a runtime does it once.
 """
 
+from typing import Any
+
 import numpy as np
 from onnx import TensorProto, helper
 
@@ -24,6 +26,23 @@ _WORDS = {1: (np.uint8, 8), 2: (np.uint8, 4), 6: (np.uint64, 10),
 
 class Codes(Writer):
     """A graph being built, with what it says about codes."""
+
+    rounds = False
+    """Whether activations are quantized, so that runtimes multiply in integers."""
+
+    def scaled(self, codes: str, step: str, **where: Any) -> str:
+        """Append DequantizeLinear of codes around zero: one step, one for each index of an axis, or one for each block.
+
+        Where integers are multiplied, zero points stand there too. ONNX Runtime 1.31 makes integer products of linear layers
+        (QGemm) only of those; and told to be exact on processors without VNNI, it makes weights unsigned, gives those
+        without zero points a single one, and fails where there are many steps.
+        """
+        if not self.rounds or self.kind(codes) != TensorProto.INT8:
+            return str(self.emit("DequantizeLinear", codes, step, **where))
+        dims = [d.dim_value for d in self.types[step].tensor_type.shape.dim]
+        with self.named("c"):  # zeros of their own each: shared ones it would replace twice, and refuse
+            zeros = self.store(np.zeros(dims, dtype=np.int8))
+        return str(self.emit("DequantizeLinear", codes, step, zeros, **where))
 
     def integers(self, numbers: np.ndarray, bits: int, signed: bool = True) -> str:
         """Return the name of whole numbers in the narrowest form: words of 1 or 2 bits if that is smaller, else a type.
@@ -97,7 +116,7 @@ class Codes(Writer):
             if len(stored.step) < rows:
                 step = self.emit("Expand", step, self.sizes(*dims))
         if stored.zero is None:
-            return str(self.emit("DequantizeLinear", held, step, **where))
+            return self.scaled(held, step, **where)
         zero = stored.zero.reshape(dims) if alone else np.broadcast_to(stored.zero, dims)
         return str(self.emit("DequantizeLinear", held, step, self.typed(zero, self.kind(held)), **where))
 

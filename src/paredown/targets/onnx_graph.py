@@ -37,6 +37,7 @@ class Graph(Lookups):
         self.frozen = frozen
         self.names: dict[Any, Any] = {}
         self.steps: dict[str, float] = {}
+        self.rounds = any(node.op in QUANTIZERS for node in frozen.spec.nodes)
 
     def name(self, reference: Any) -> Any:
         """Return the name of a value or slot; a number becomes a float32 constant, None an absent input."""
@@ -74,8 +75,8 @@ class Graph(Lookups):
             codes = self.emit("Cast", codes, to=TensorProto.INT8)
         with self.named("s"):
             if stored.step.size > 1:
-                return str(self.emit("DequantizeLinear", codes, self.store(stored.step.reshape(-1)), axis=0))
-            return str(self.emit("DequantizeLinear", codes, self.store(stored.step.reshape(()))))
+                return self.scaled(codes, self.store(stored.step.reshape(-1)), axis=0)
+            return self.scaled(codes, self.store(stored.step.reshape(())))
 
     def bias(self, node: Node) -> str:
         """Return the name of a layer's bias: between codes of up to 8 bits, int32 codes of step S_x · S_w; else as it is stored.

@@ -54,7 +54,7 @@ class Packed:
 
     def load(self, path: Path) -> Predict:
         """Return `predict(inputs) -> scores` for a file. Raises Damaged or BadInput."""
-        return predictor(self.model(path))
+        return predictor(self.model(path), exact=True)
 
     def model(self, path: Path) -> onnx.ModelProto:
         """Return the ONNX model that a file is run as. Raises Damaged or BadInput."""
