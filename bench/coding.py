@@ -62,9 +62,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], Plan]] = {
                   Plan(epochs=5, batch=128, lr=6e-3, schedule="onecycle", augment=0.5, weight_decay=0.02)),
 }  # fmt: skip
 TRAINED: dict[str, tuple[tuple[int, ...], Plan]] = {
-    "lenet_5": ((11000, 7000, 4500, 3000), Plan(epochs=3, batch=128, lr=2e-3)),
-    "ds_cnn": ((6000, 4500, 3400), Plan(epochs=1, batch=128, lr=3e-3)),
-    "resnet_20": ((60000, 42000), Plan(epochs=1.5, batch=128, lr=3e-3, augment=0.5)),
+    "lenet_5": ((14000, 9000, 6000, 4000), Plan(epochs=10, batch=128, lr=2e-3)),
+    "ds_cnn": ((7500, 5000, 3400), Plan(epochs=4, batch=128, lr=3e-3)),
+    "resnet_20": ((75000, 50000), Plan(epochs=5, batch=128, lr=3e-3, augment=0.5)),
 }
 """The sizes to train for, in bytes of codes, and how."""
 FLOORS = (0.002, 0.005, 0.01, 0.02)

@@ -282,6 +282,23 @@ class Biased(nn.Module):
         return (x + self.out(y.transpose(1, 2).reshape(n, t, -1))).mean(1)[:, :5]
 
 
+class Positioned(Biased):
+    """The same with four heads of eight channels in one operator, which adds the biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv, self.out = nn.Linear(12, 32), nn.Linear(12, 64), nn.Linear(32, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.embed(x))
+        n, t, _ = x.shape
+        q = self.q(x).view(n, t, 4, 8).transpose(1, 2)
+        k, v = self.kv(x).view(n, t, 4, 16).transpose(1, 2).split([8, 8], -1)
+        bias = self.table[self.distance.flatten()].view(t, t, 4).permute(2, 0, 1)[None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.contiguous())
+        return (x + self.out(y.transpose(1, 2).reshape(n, t, -1))).mean(1)[:, :5]
+
+
 class Mixer(nn.Module):
     """Layers over positions between layers over channels, and a gate of one by the other."""
 
@@ -441,6 +458,7 @@ NETS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "grouped": (Head(Grouped(), 12), IMAGE),
     "norms": (Norms(), IMAGE),
     "biased": (Biased(), (2, 5, 6)),
+    "positioned": (Positioned(), (2, 5, 6)),
     "mixer": (Mixer(), (2, 5, 6)),
     "responses": (Head(Responses(), 6), IMAGE),
     "recurrent": (Recurrent(), (2, 5, 6)),

@@ -69,6 +69,13 @@ def test_heads_with_a_key_in_common_go_with_their_biases_and_the_key_stays() -> 
     assert len(groups_of["kv.weight"]) == 0 and groups_of["kv.weight"].frozen["kv.weight"]
 
 
+def test_biases_of_attention_stay_where_its_heads_do() -> None:
+    groups_of = example("positioned")
+    held = groups_of["q.weight"]
+    assert len(held) == 16 and "table" not in {cut.slot for unit in held.units for cut in unit}
+    assert len(groups_of["table"]) == 0 and "heads and positions that stay" in groups_of["table"].frozen["table"]
+
+
 def test_a_hidden_channel_is_a_row_of_every_gate_of_every_layer_both_ways() -> None:
     unit = {(cut.slot, cut.dim): cut.indices for cut in example("recurrent")["a.weight_ih_l0"].units[2]}
     rows = (2, 7, 12, 17)

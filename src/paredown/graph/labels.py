@@ -19,6 +19,9 @@ class Labels:
         self._parent = np.empty(0, dtype=np.int64)
         self._why: dict[int, tuple[str, ...]] = {}
 
+    def __len__(self) -> int:
+        return len(self._parent)
+
     def fresh(self, count: int) -> np.ndarray:
         """Return `count` new labels, each alone in its set."""
         start = len(self._parent)

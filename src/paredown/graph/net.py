@@ -159,8 +159,9 @@ class Net(nn.Module):
         return frozenset(f for slot in self.slots.values() if (f := getattr(slot, "form", "")))
 
     def copy(self) -> "Net":
-        """Return a deep copy that shares nothing with this network."""
-        return copy.deepcopy(self)
+        """Return a copy whose stored values are its own; the architecture, which nothing changes in place, is shared."""
+        shared = (self.spec, self._functions, self._last)
+        return copy.deepcopy(self, {id(one): one for one in shared})
 
     def save(self, folder: str | Path) -> None:
         """Write `net.json` and `weights.safetensors` into `folder`. Raises BadInput for slots that cannot be stored."""

@@ -18,11 +18,12 @@ class Kept:
 
     def __init__(self, flow: Flow, gone: set[int]) -> None:
         self.flow = flow
-        self._gone = np.array(sorted(gone), dtype=np.int64)
+        self._stays = np.ones(len(flow.labels), dtype=bool)
+        self._stays[sorted(gone)] = False
 
     def mask(self, labels: np.ndarray) -> np.ndarray:
         """Return True for every label that stays."""
-        return ~np.isin(self.flow.labels.roots(labels), self._gone)
+        return np.asarray(self._stays[self.flow.labels.roots(labels)])
 
     def count(self, track: Track) -> int:
         """Return how many channels of a value stay."""

@@ -101,6 +101,8 @@ def _attended(flow: Flow, node: Node, tracks: list[Track]) -> Track:
             flow.headed.append(next(track for track, has in there if has).labels)
             return Track(made, len(made) + at, flow.headed[-1])
         return _attended(flow, node, [flow.neutral(track.shape) if has else track for track, has in there])
+    if node.args.get("attn_mask") is not None:
+        flow.hold(node.args["attn_mask"], f"{node.name} adds it to the weights of heads and positions that stay")
     if -1 in places[:2]:
         _tied(flow, node, [(track, at == -1) for track, at in zip(tracks[:2], places[:2], strict=True)])
     return Track(made, len(made) - 1, tracks[2].labels) if places[2] == -1 else flow.neutral(made)

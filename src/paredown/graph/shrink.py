@@ -59,24 +59,25 @@ def remove_channels(net: Net, chosen: Chosen, heads: bool = False) -> tuple[Net,
 
     Stored tensors shrink and sizes in the nodes are rewritten. The result is compared with the masked network in
     float64 on random inputs, with the network's own weights and with perturbed ones; where they differ by more than
-    TOLERANCE the groups are tried one by one, and those that fail are left alone. heads: the groups are those of
-    `head_groups`.
+    TOLERANCE half of the groups are tried, then the other half beside what was good, each halved again, down to single
+    ones; those that fail are left alone. heads: the groups are those of `head_groups`.
     """
-    wanted = {group: tuple(units) for group, units in chosen.items() if len(units)}
-    thin, why = _attempt(net, wanted, heads)
-    if thin is not None:
-        return thin, {}
-    left: dict[str, str] = {}
+    flow, probes = trace(net, heads), [_doubled(net, jitter) for jitter in (0.0, 0.5)]
+    wanted = [(group, tuple(units)) for group, units in chosen.items() if len(units)]
     good: dict[Group, Sequence[int]] = {}
-    for group, units in wanted.items() if len(wanted) > 1 else ():
-        thin, why = _attempt(net, {**good, group: units}, heads)
-        if thin is not None:
-            good[group] = units
+    left: dict[str, str] = {}
+    thin, waiting = None, [wanted]
+    while waiting:
+        part = waiting.pop()
+        made, why = _attempt(net, probes, flow, {**good, **dict(part)})
+        if made is not None:
+            thin = made
+            good.update(part)
+        elif len(part) > 1:
+            waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
         else:
-            left[group.name] = why
-    if len(wanted) == 1:
-        left = {group.name: why for group in wanted}
-    return _shrunk(net, trace(net, heads), good), left
+            left |= {group.name: why for group, _ in part}
+    return thin or _shrunk(net, flow, {}), left
 
 
 def apart(net: Net, other: Net) -> float:
@@ -84,14 +85,12 @@ def apart(net: Net, other: Net) -> float:
     return _gap(_doubled(net), _doubled(other), signed=True)
 
 
-def _attempt(net: Net, chosen: Chosen, heads: bool) -> tuple[Net | None, str]:
-    """Return the shrunk network, or None and why it cannot be vouched for."""
+def _attempt(net: Net, probes: Sequence[Net], flow: Flow, chosen: Chosen) -> tuple[Net | None, str]:
+    """Return the shrunk network, or None and why it cannot be vouched for; probes: itself and perturbed, in float64."""
     try:
-        flow = trace(net, heads)
-        for jitter in (0.0, 0.5):
-            probe = _doubled(net, jitter)
-            gap = _gap(_masked(probe, chosen, flow), _shrunk(probe, flow, chosen), signed=jitter > 0)
-            if gap > TOLERANCE or (math.isnan(gap) and not jitter):
+        for perturbed, probe in enumerate(probes):
+            gap = _gap(_masked(probe, chosen, flow), _shrunk(probe, flow, chosen), signed=perturbed > 0)
+            if gap > TOLERANCE or (math.isnan(gap) and not perturbed):
                 return None, f"the shrunk network differs from the masked one by {gap:.1e} of its largest output"
         return _shrunk(net, flow, chosen), ""
     except (ValueError, RuntimeError, LookupError) as error:
@@ -150,8 +149,9 @@ def sliced(slot: nn.Module, dim: int, keep: Tensor) -> nn.Module:
 def _blanked(slot: nn.Module, cuts: list[Cut]) -> nn.Module:
     held = slot()
     mask = torch.ones_like(held, dtype=torch.bool)
-    for cut in cuts:
-        mask.index_fill_(cut.dim, torch.tensor(cut.indices, device=mask.device), False)
+    for dim in {cut.dim for cut in cuts}:
+        indices = [index for cut in cuts if cut.dim == dim for index in cut.indices]
+        mask.index_fill_(dim, torch.tensor(indices, device=mask.device), False)
     if isinstance(slot, Fixed):
         return Fixed(held * mask)
     if isinstance(slot, Grid):
