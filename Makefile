@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 
 help:
 	@echo "make demo    install, search digits for the smallest network at 97 %, write a report   (about 5 minutes)"
-	@echo "make test    install and run the tests                                                  (about 10 minutes)"
+	@echo "make test    install and run the tests                                                  (about 20 minutes)"
 	@echo "make check   format, lint, types, house rules and tests, as CI does"
 	@echo "make bench   timings, side by side, into bench/results"
 

@@ -62,8 +62,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], Plan]] = {
                   Plan(epochs=5, batch=128, lr=6e-3, schedule="onecycle", augment=0.5, weight_decay=0.02)),
 }  # fmt: skip
 TRAINED: dict[str, tuple[tuple[int, ...], Plan]] = {
-    "lenet_5": ((14000, 9000, 6000, 4000), Plan(epochs=10, batch=128, lr=2e-3)),
-    "ds_cnn": ((7500, 5000, 3400), Plan(epochs=4, batch=128, lr=3e-3)),
+    "lenet_5": ((14000, 9000), Plan(epochs=10, batch=128, lr=2e-3)),
+    "ds_cnn": ((7500, 5000), Plan(epochs=4, batch=128, lr=3e-3)),
     "resnet_20": ((75000, 50000), Plan(epochs=5, batch=128, lr=3e-3, augment=0.5)),
 }
 """The sizes to train for, in bytes of codes, and how."""

@@ -47,12 +47,14 @@ PLANS: dict[str, dict[str, dict[str, Any]]] = {
     "lenet_300_100": {
         "float": {"epochs": 15, "lr": 2e-3, "batch": 256},
         "mend": {"epochs": 15, "lr": 2e-3, "batch": 256, "augment": 0.3},
+        "last": {"epochs": 15, "lr": 2e-3, "batch": 256, "augment": 0.3},
         "share": {"epochs": 3, "lr": 1e-4, "batch": 256, "augment": 0.3},
         "code": {"epochs": 15, "lr": 2e-3, "batch": 256, "augment": 0.3},
     },
     "lenet_5": {
         "float": {"epochs": 5, "lr": 2e-3, "batch": 128},
         "mend": {"epochs": 3, "lr": 2e-3, "batch": 128, "augment": 0.3},
+        "last": {"epochs": 8, "lr": 2e-3, "batch": 128, "augment": 0.3},
         "share": {"epochs": 0.5, "lr": 1e-4, "batch": 128, "augment": 0.3},
         "code": {"epochs": 8, "lr": 2e-3, "batch": 128, "augment": 0.3},
     },
@@ -72,7 +74,7 @@ def deep(net: str, rounds: tuple[float, ...], clusters: int) -> list[dict[str, A
     steps = first(net)
     for sparsity in rounds:
         steps.append({"part": "prune.weights", "sparsity": sparsity, "scope": "global"})
-        steps.append({"part": "train.finetune", "plan": plans["mend"]})
+        steps.append({"part": "train.finetune", "plan": plans["last" if sparsity == rounds[-1] else "mend"]})
     steps.append({"part": "share.kmeans", "clusters": clusters, "init": "linear"})
     return [*steps, {"part": "train.finetune", "habits": [{"part": "habit.centroids"}], "plan": plans["share"]}]
 
