@@ -77,7 +77,7 @@ def _saturation(engine: Onnx, artifact: Artifact, inputs: np.ndarray, source: np
         return ""
     return (
         "this processor has no VNNI, and ONNX Runtime saturates pairs of int8 products on it: with the session option "
-        f"session.x64quantprecision = 1 there are {left} mismatches"
+        f"session.x64quantprecision = 1 there are {left} mismatches; weights of 7 bits cannot saturate"
     )
 
 
