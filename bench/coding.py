@@ -9,8 +9,9 @@
 
 All but `table` resume from --work. LeNet-5 and DS-CNN on MNIST, ResNet-20 on CIFAR-10-JPEG; batch norm is folded first, for both. Ours:
 one calibration (512 samples, no labels) for each network, then a price of a bit from --least on, each --ladder times the last, with a step for each
-channel and with one for a tensor; what `RateDistortion(bytes=…)` finds for the bytes that come out, without its search for the price. NNCodec needs no samples.
-"trained": `LearnedStep` with `CodedSize`, taught by the float network, once for each size of TRAINED; the training split, some epochs.
+channel and with one for a tensor; what `RateDistortion(bytes=…)` finds for the bytes that come out, without its search for the price; ResNet-20 has
+prices between them where NNCodec's QPs are closer together. NNCodec needs no samples.
+"trained": `LearnedStep` with `CodedSize`, taught by the float network, once for each size of TRAINED; the training split.
 
 Bytes: NNCodec's are the bitstream (weights, biases, and what its format says of them; no architecture); ours are weights + biases + scales
 as the file's items say, and the whole file, architecture included. `xz` and `zstd` are our codes in one piece, a byte for a weight and two for a bias, steps
@@ -61,12 +62,12 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], Plan]] = {
     "resnet_20": ("cifar10-jpeg", {"model": "resnet_small", "depth": 20, "width": 16},
                   Plan(epochs=5, batch=128, lr=6e-3, schedule="onecycle", augment=0.5, weight_decay=0.02)),
 }  # fmt: skip
-TRAINED: dict[str, tuple[tuple[int, ...], Plan]] = {
-    "lenet_5": ((14000, 9000), Plan(epochs=10, batch=128, lr=2e-3)),
-    "ds_cnn": ((7500, 5000), Plan(epochs=4, batch=128, lr=3e-3)),
-    "resnet_20": ((75000, 50000), Plan(epochs=5, batch=128, lr=3e-3, augment=0.5)),
+TRAINED: dict[str, tuple[dict[int, float], Plan]] = {
+    "lenet_5": ({14000: 10, 9000: 10, 7000: 3, 4500: 3, 3000: 3}, Plan(batch=128, lr=2e-3)),
+    "ds_cnn": ({7500: 4, 6000: 1, 4500: 1, 3400: 1}, Plan(batch=128, lr=3e-3)),
+    "resnet_20": ({75000: 5, 50000: 5, 60000: 1.5, 42000: 1.5}, Plan(batch=128, lr=3e-3, augment=0.5)),
 }
-"""The sizes to train for, in bytes of codes, and how."""
+"""The sizes to train for, in bytes of codes, the epochs of each, and how."""
 FLOORS = (0.002, 0.005, 0.01, 0.02)
 GLANCE, FAR = 500, 0.06
 """Files that lose more than FAR on so many samples of validation are looked at no longer."""
@@ -155,7 +156,8 @@ def make_trained(asked: argparse.Namespace) -> None:
             if path.with_name(path.name + ".json").exists():
                 continue
             work = Work({"fit": partial(_fit, name, net, asked.seed, folder / f"{path.name}.checkpoint")}, asked.seed)
-            part = LearnedStepQuantization(bits=4, loss=Soften(), habits=(CodedSize(bytes=size),), plan=plan)
+            learned = replace(plan, epochs=sizes.get(size, plan.epochs))
+            part = LearnedStepQuantization(bits=4, loss=Soften(), habits=(CodedSize(bytes=size),), plan=learned)
             torch.manual_seed(asked.seed)
             _keep(path, part.apply(net, work).eval())
 
@@ -206,8 +208,9 @@ def points(folder: Path) -> Iterator[dict[str, Any]]:
         row = json.loads(path.with_name(path.stem + ".json").read_text())
         yield {"path": path, "tool": "paredown", "way": kind, "setting": float(price), **row}
     for path in sorted(folder.glob("trained_*.pdn")):
-        row = json.loads(path.with_name(path.stem + ".json").read_text())
-        yield {"path": path, "tool": "trained", "way": "tensor", "setting": int(path.stem.rpartition("_")[2]), **row}
+        row, size = json.loads(path.with_name(path.stem + ".json").read_text()), int(path.stem.rpartition("_")[2])
+        epochs = TRAINED[folder.name][0].get(size, Plan().epochs)
+        yield {"path": path, "tool": "trained", "way": f"{epochs:g} epochs", "setting": size, **row}
     for path in sorted(folder.glob("nncodec_*.npz")):
         way, qp = path.stem.removeprefix("nncodec_").rsplit("_", 1)
         with np.load(path) as file:
