@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from paredown.core.errors import BadInput, Damaged
 from paredown.graph import raise_layers, raise_moves, raise_points, raise_recurrent  # noqa: F401  (they register the translations)
 from paredown.graph.net import Net
+from paredown.graph.onnx_exact import OPTION, exact_allowed
 from paredown.graph.onnx_fold import FOLDED, fold
 from paredown.graph.raised import BATCH, RAISERS, Call, Const, Raised, known
 from paredown.graph.spec import Spec, Value, references
@@ -188,8 +189,8 @@ def _verify(net: Net, model: onnx.ModelProto, batch: int | None) -> None:
     """Run both on random inputs, in batches as large as the file allows, and compare. Raises BadInput."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
-    # Without VNNI, pairs of int8 products saturate by default: a property of the processor, not of the file.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if exact_allowed(model):  # what saturates is a property of the processor, not of the file
+        options.add_session_config_entry(OPTION, "1")
     draw, count = np.random.default_rng(0), (batch or 1) * 3
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 
 from paredown.core.errors import BadInput
+from paredown.graph.onnx_exact import OPTION, exact_allowed
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -14,13 +15,14 @@ Predict = Callable[[np.ndarray], np.ndarray]
 def session(model: onnx.ModelProto | bytes, threads: int = 1, exact: bool = False) -> onnxruntime.InferenceSession:
     """Return a session over a model, on the CPU. Raises BadInput when ONNX Runtime refuses it.
 
-    exact: sums of int8 products are right on every processor. By default ONNX Runtime saturates pairs of them at 16 bits on
-    x86-64 processors without VNNI; elsewhere `exact` changes nothing.
+    exact: sums of int8 products are right on every processor, where the model allows it (`graph.onnx_exact`). By default ONNX
+    Runtime saturates pairs of them at 16 bits on x86-64 processors without VNNI; elsewhere `exact` changes nothing.
     """
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if exact and exact_allowed(onnx.load_from_string(model) if isinstance(model, bytes) else model):
+        options.add_session_config_entry(OPTION, "1")
     data = model if isinstance(model, bytes) else model.SerializeToString()
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
