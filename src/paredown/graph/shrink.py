@@ -66,18 +66,17 @@ def remove_channels(net: Net, chosen: Chosen, heads: bool = False) -> tuple[Net,
     wanted = [(group, tuple(units)) for group, units in chosen.items() if len(units)]
     good: dict[Group, Sequence[int]] = {}
     left: dict[str, str] = {}
-    thin, waiting = None, [wanted]
+    waiting = [wanted]
     while waiting:
         part = waiting.pop()
-        made, why = _attempt(net, probes, flow, {**good, **dict(part)})
-        if made is not None:
-            thin = made
+        why = _doubt(probes, flow, {**good, **dict(part)})
+        if not why:
             good.update(part)
         elif len(part) > 1:
             waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
         else:
             left |= {group.name: why for group, _ in part}
-    return thin or _shrunk(net, flow, {}), left
+    return _shrunk(net, flow, good), left
 
 
 def apart(net: Net, other: Net) -> float:
@@ -85,16 +84,16 @@ def apart(net: Net, other: Net) -> float:
     return _gap(_doubled(net), _doubled(other), signed=True)
 
 
-def _attempt(net: Net, probes: Sequence[Net], flow: Flow, chosen: Chosen) -> tuple[Net | None, str]:
-    """Return the shrunk network, or None and why it cannot be vouched for; probes: itself and perturbed, in float64."""
+def _doubt(probes: Sequence[Net], flow: Flow, chosen: Chosen) -> str:
+    """Return why the shrunk network cannot be vouched for, or ""; probes: the network itself and perturbed, in float64."""
     try:
         for perturbed, probe in enumerate(probes):
             gap = _gap(_masked(probe, chosen, flow), _shrunk(probe, flow, chosen), signed=perturbed > 0)
             if gap > TOLERANCE or (math.isnan(gap) and not perturbed):
-                return None, f"the shrunk network differs from the masked one by {gap:.1e} of its largest output"
-        return _shrunk(net, flow, chosen), ""
+                return f"the shrunk network differs from the masked one by {gap:.1e} of its largest output"
     except (ValueError, RuntimeError, LookupError) as error:
-        return None, f"cannot be shrunk: {str(error).splitlines()[0]}"
+        return f"cannot be shrunk: {str(error).splitlines()[0]}"
+    return ""
 
 
 def _gone(flow: Flow, chosen: Chosen) -> set[int]:
